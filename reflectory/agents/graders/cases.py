@@ -1,0 +1,137 @@
+"""Cases with known answers: what a grader is calibrated on and measured by."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from reflectory.agents.graders.protocol import Grader, GradingTask
+from reflectory.errors import OutputError
+from reflectory.types import Passage
+
+CHANCE = 0.6
+"""A separation below this is called no better than chance."""
+ECHO, CONSTANT = "echo", "constant"
+
+
+@dataclass(frozen=True)
+class GradingCase:
+    """One answer to judge, with the truth about it.
+
+    Attributes:
+        group: The passages it belongs to; two questions share a set, so that they
+            never stand on both sides of a split.
+        kind: What sort of answer it is: ``right``, ``right_sentence``, ``same_documents``
+            (another name of the same passages), ``wrong_sentence``, ``unsupported``,
+            ``echo`` (the question again) or ``constant`` (fits every question).
+        task: What the grader sees.
+        right: Whether the answer is right.
+    """
+
+    group: str
+    kind: str
+    task: GradingTask
+    right: bool
+
+
+@dataclass(frozen=True)
+class GraderReport:
+    """How well a grader tells right from wrong.
+
+    Attributes:
+        auc: Area under the ROC curve over all cases; 0.5 is chance.
+        auc_by_kind: The same for the right answers against one kind of wrong ones.
+        failed: Cases that could not be graded, with the raw output of each.
+        graded: Cases that could.
+        constant: Whether every score was the same.
+    """
+
+    auc: float
+    auc_by_kind: dict[str, float]
+    failed: tuple[str, ...]
+    graded: int
+    constant: bool
+
+    @property
+    def better_than_chance(self) -> bool:
+        """Whether the grader is worth listening to at all."""
+        return self.auc >= CHANCE and not self.constant
+
+
+@cache
+def packaged_cases() -> tuple[GradingCase, ...]:
+    """Return the cases that ship with reflectory."""
+    text = files("reflectory.agents.graders").joinpath("cases.jsonl").read_text(encoding="utf-8")
+    return tuple(c for line in text.splitlines() if line.strip() for c in _expand(json.loads(line)))
+
+
+def _expand(row: dict[str, object]) -> list[GradingCase]:
+    """Return the cases of one line of the file."""
+    group = str(row["id"]).rsplit("-", 1)[0]
+    question = str(row["question"])
+    passages: Sequence[dict[str, str]] = row["passages"]  # type: ignore[assignment]
+    context = tuple(
+        Passage(
+            id=f"{group}#{n}",
+            document_id=f"{group}#{n}",
+            title=p["title"],
+            text=p["text"],
+            start=0,
+            end=len(p["text"]),
+        )
+        for n, p in enumerate(passages)
+    )
+    right: Sequence[str] = row["right"]  # type: ignore[assignment]
+    same: Sequence[str] = row["wrong_same_documents"]  # type: ignore[assignment]
+    answers = [
+        ("right", right[0], True),
+        *(("right_sentence", text, True) for text in right[1:]),
+        *(("same_documents", text, False) for text in same),
+        ("wrong_sentence", str(row["wrong_sentence"]), False),
+        ("unsupported", str(row["unsupported"]), False),
+        (ECHO, question, False),
+        (CONSTANT, "The answer can be found in the documents.", False),
+    ]
+    return [
+        GradingCase(group, kind, GradingTask(question, text, "", context), truth)
+        for kind, text, truth in answers
+    ]
+
+
+async def measure_grader(grader: Grader, cases: Sequence[GradingCase]) -> GraderReport:
+    """Grade every case and return how well right and wrong come apart.
+
+    A case that cannot be graded counts as failed and takes no part in the areas.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    async def score(case: GradingCase) -> float | str:
+        try:
+            return (await grader.grade(case.task)).score
+        except OutputError as error:
+            return error.raw
+
+    results = await asyncio.gather(*(score(case) for case in cases))
+    graded = [(c, r) for c, r in zip(cases, results, strict=True) if isinstance(r, float)]
+    failed = tuple(r for r in results if isinstance(r, str))
+    scores = [r for _, r in graded]
+    kinds = sorted({c.kind for c, _ in graded if not c.right})
+
+    def area(wrong_kinds: Sequence[str]) -> float:
+        chosen = [(c.right, r) for c, r in graded if c.right or c.kind in wrong_kinds]
+        truths = {truth for truth, _ in chosen}
+        if len(truths) < 2:
+            return float("nan")
+        return float(roc_auc_score([truth for truth, _ in chosen], [r for _, r in chosen]))
+
+    return GraderReport(
+        auc=area(kinds),
+        auc_by_kind={kind: area([kind]) for kind in kinds},
+        failed=failed,
+        graded=len(graded),
+        constant=len(scores) > 1 and max(scores) - min(scores) < 1e-9,
+    )

@@ -1,0 +1,182 @@
+"""A grader that listens to likelihoods instead of verdicts.
+
+Asked for a grade, a small model answers at random; the probability that it
+gives an answer under the documents separates right from wrong. The measured
+separations are in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from reflectory.agents.graders.calibration import Calibration, fit
+from reflectory.agents.graders.cases import GradingCase
+from reflectory.agents.graders.features import (
+    Likelihoods,
+    closest_sentence,
+    rivals_in,
+    signals,
+)
+from reflectory.agents.graders.protocol import GradingTask
+from reflectory.agents.prompts import PromptSet
+from reflectory.agents.student import context_segments
+from reflectory.errors import OutputError
+from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores, content_hash
+from reflectory.types import Feedback
+
+SIGNALS = (
+    "fit",
+    "weakest",
+    "evidence",
+    "relevance",
+    "contrast",
+    "rank",
+    "support",
+    "echo",
+    "proximity",
+    "nearest",
+    "length",
+)
+_ECHO, _GOOD, _POOR = 0.6, 0.66, 0.33
+
+
+class LikelihoodGrader:
+    """Scores answers by how likely a model finds them, calibrated on known cases.
+
+    Args:
+        model: What gives likelihoods; it must be able to score.
+        prompts: The system text of the loop, so that prefixes are shared.
+        calibration: From :func:`calibrate`, for this very model.
+    """
+
+    def __init__(self, model: Model, prompts: PromptSet, calibration: Calibration) -> None:
+        self._model = model
+        self._prompts = prompts
+        self.calibration = calibration
+
+    @property
+    def fingerprint(self) -> str:
+        """The model and the calibration that make the score."""
+        return f"likelihood:{self._model.fingerprint}:{self.calibration.fingerprint}"
+
+    async def grade(self, task: GradingTask) -> Feedback:
+        """Return the calibrated score, and the reason in terms of what was measured.
+
+        Raises:
+            OutputError: There is no answer to grade.
+        """
+        measured = await measure(self._model, self._prompts, task)
+        score = self.calibration.score(measured)
+        return Feedback(
+            score=score,
+            reason=reason_for(score, measured, task),
+            grader=self.fingerprint,
+            signals=measured,
+        )
+
+
+async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[str, float]:
+    """Return the signals of one answer (see :func:`~reflectory.agents.graders.features.signals`).
+
+    Three prompts are scored: documents and question, documents alone, question
+    alone. The first also scores the rivals, names of the same documents.
+
+    Raises:
+        OutputError: The answer is empty.
+    """
+    answer = task.answer.strip()
+    if not answer:
+        raise OutputError("there is no answer to grade", raw=task.answer)
+    documents = context_segments(prompts, task.context, task.extra)
+    asked = Segment(text=f"Question: {task.question}\nAnswer:")
+    open_ended = Segment(text="Answer:")
+    rivals = rivals_in(task.passages, task.question, answer)
+
+    async def score(segments: tuple[Segment, ...], texts: Sequence[str]) -> tuple[TokenScores, ...]:
+        request = ScoreRequest(segments=segments, continuations=tuple(texts), role="teacher.grade")
+        return (await model.score(request)).continuations
+
+    full, without_question, without_documents = await asyncio.gather(
+        score((*documents, asked), [answer, *rivals]),
+        score((*documents, open_ended), [answer]),
+        score((*context_segments(prompts, ()), asked), [answer]),
+    )
+    return signals(
+        Likelihoods(full[0], without_question[0], without_documents[0], full[1:]),
+        task.question,
+        answer,
+        task.passages,
+    )
+
+
+async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCase]) -> Calibration:
+    """Fit the score of a model on cases with known answers.
+
+    Args:
+        model: What gives likelihoods.
+        prompts: Prompts of the loop.
+        cases: Right and wrong answers of several kinds.
+    """
+    rows = await asyncio.gather(*(measure(model, prompts, case.task) for case in cases))
+    return fit(
+        rows,
+        [case.right for case in cases],
+        [case.group for case in cases],
+        SIGNALS,
+        model=model.fingerprint,
+    )
+
+
+async def calibration_for(
+    model: Model, prompts: PromptSet, cases: Sequence[GradingCase], folder: Path
+) -> Calibration:
+    """Return the stored calibration for a model, or make and store it.
+
+    Args:
+        model: What gives likelihoods.
+        prompts: Prompts of the loop.
+        cases: What to calibrate on.
+        folder: Where calibrations are kept; the file is named by model, prompts,
+            cases and signals, so that none is used for anything else.
+    """
+    key = content_hash(
+        model.fingerprint,
+        prompts.texts["system"],
+        [
+            (c.group, c.right, c.task.question, c.task.answer, [p.text for p in c.task.passages])
+            for c in cases
+        ],
+        SIGNALS,
+    )
+    path = folder / f"{key[:16]}.json"
+    if path.exists():
+        return Calibration.load(path)
+    calibration = await calibrate(model, prompts, cases)
+    calibration.save(path)
+    return calibration
+
+
+def reason_for(score: float, measured: dict[str, float], task: GradingTask) -> str:
+    """Return in words what the signals of an answer say, and where to look.
+
+    The sentence that is quoted is the one closest to the question: it comes
+    from the documents and not from a reference.
+    """
+    if measured["echo"] >= _ECHO:
+        verdict = "It repeats the question instead of answering it."
+    elif score >= _GOOD:
+        verdict = "The documents support it."
+    elif measured["support"] < 0.5:
+        verdict = "Much of it is not in the documents."
+    elif measured["evidence"] <= 0.0:
+        verdict = "The documents do not make it likelier."
+    elif score < _POOR:
+        verdict = "It does not fit the question."
+    else:
+        verdict = "The documents support it only in part."
+    if score >= _GOOD:
+        return verdict
+    found = closest_sentence(task.question, task.passages)
+    return verdict if found is None else f'{verdict} Look at [{found[0]}]: "{found[1]}"'

@@ -1,0 +1,52 @@
+"""What a grader is: a question, an answer and the documents in; a score and a reason out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from reflectory.types import Feedback, Passage
+
+
+@dataclass(frozen=True)
+class GradingTask:
+    """One answer to judge.
+
+    Attributes:
+        question: Q[j,t], or the instruction I for a grade of R_t.
+        answer: R[j,t], or R_t.
+        rubric: What a good answer has.
+        context: C_t, what all calls of the loop share.
+        extra: What was retrieved for the question besides.
+    """
+
+    question: str
+    answer: str
+    rubric: str = ""
+    context: tuple[Passage, ...] = ()
+    extra: tuple[Passage, ...] = ()
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """C[j,t], all that the student saw."""
+        return (*self.context, *self.extra)
+
+
+@runtime_checkable
+class Grader(Protocol):
+    """Judges answers.
+
+    Contract: ``grade`` may be called many times at once, returns the same
+    feedback for the same task, never sees a reference answer, and raises
+    :class:`~reflectory.errors.OutputError` with the raw text when a model's
+    verdict cannot be read: a failure is never a score.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what judges, for manifests and caches."""
+        ...
+
+    async def grade(self, task: GradingTask) -> Feedback:
+        """Return the score in [0, 1] and the reason for one answer."""
+        ...

@@ -1,0 +1,197 @@
+"""The teacher: asks a question of a level about R_t, and grades through its grader."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from reflectory.agents.citations import content_words
+from reflectory.agents.graders.protocol import Grader, GradingTask
+from reflectory.agents.prompts import PromptSet
+from reflectory.agents.student import context_segments
+from reflectory.config import Level, LoopConfig
+from reflectory.errors import OutputError
+from reflectory.models.protocol import (
+    Capability,
+    Model,
+    Request,
+    SamplingParameters,
+    Segment,
+    derive_seed,
+)
+from reflectory.types import Feedback, Passage, Question
+
+RESPONSE_RUBRIC = "It answers the whole question, correctly, and the documents support it."
+
+# A number belongs to a list only with a mark and a space behind it: "1908 was
+# the year of what?" keeps its year.
+_LIST_MARK = re.compile(r"(?:[-*>#\u2022\s]+|\(?\d{1,2}[.)](?=[\s*_]))*")
+# "Question 2:", "Q.", and lead-ins such as "Here is a question at level X:". Behind
+# a lead-in a new sentence must begin, for a question may hold a colon itself.
+_LABEL = re.compile(
+    r"[*_]*(?i:(?:question|q)\s*\d*[*_]*\s*[:.])"
+    r"|(?i:[^?:.]{0,60}\bquestion\b[^?:.]{0,60}:)(?=[\W_]*[A-Z])"
+)
+# Of western, Chinese, Japanese and Arabic texts.
+_QUESTION_MARK = re.compile("[?\uff1f\u061f]")
+_QUOTES = "\"'`*_ \t\u00a0\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb\u300c\u300d\u300e\u300f"
+# Scripts without spaces between words: each of their letters counts as a word.
+_WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|\w+")
+_MIN_WORDS = 4
+
+
+class Teacher:
+    """Speaks for the teacher side of Algorithm 1.
+
+    Args:
+        model: What asks.
+        grader: What grades; usually the same model.
+        prompts: What the model is told.
+        config: Levels, attempts, lengths and the seed of the loop.
+    """
+
+    def __init__(
+        self, model: Model, grader: Grader, prompts: PromptSet, config: LoopConfig
+    ) -> None:
+        self.model = model
+        self.grader = grader
+        self._prompts = prompts
+        self._config = config
+
+    async def ask(
+        self,
+        instruction: str,
+        level: Level,
+        response: str,
+        context: Sequence[Passage],
+        *,
+        iteration: int,
+        asked: Sequence[str] = (),
+    ) -> Question:
+        """Return Q[j,t], a question at ``level`` from (I, l_j, R_t).
+
+        A model that can be prefilled begins with one of the level's starters,
+        another one for every try. What is no question, repeats the instruction
+        or was asked before in this loop is asked for again with another seed.
+
+        Args:
+            instruction: I.
+            level: l_j.
+            response: R_t.
+            context: C_t.
+            iteration: t.
+            asked: Questions of this level in earlier iterations.
+
+        Raises:
+            OutputError: No try gave a usable question; ``raw`` holds the last one.
+        """
+        task = self._prompts.fill(
+            "teacher.ask",
+            instruction=instruction,
+            response=response,
+            level=level.name,
+            description=level.description,
+        )
+        segments = (*context_segments(self._prompts, context), Segment(text=task))
+        can_prefill = Capability.PREFILL in self.model.capabilities and bool(level.starters)
+        raw = reason = ""
+        for attempt in range(self._config.question_attempts):
+            starter = ""
+            if can_prefill:
+                starter = level.starters[(iteration + attempt) % len(level.starters)]
+            request = Request(
+                segments=segments,
+                role="teacher.ask",
+                sampling=SamplingParameters(
+                    max_tokens=self._config.sampling.question_tokens,
+                    temperature=self._config.sampling.teacher_temperature,
+                    repetition_penalty=self._config.sampling.repetition_penalty,
+                    stop=("\n",) if can_prefill else (),
+                ),
+                seed=derive_seed(self._config.seed, "ask", level.name, iteration, attempt),
+                prefill=starter,
+            )
+            completion = await self.model.complete(request)
+            raw = completion.text
+            text = read_question(raw)
+            reason = problem_with_question(text, instruction, asked)
+            if not reason:
+                return Question(text=text, attempts=attempt + 1)
+        tries = self._config.question_attempts
+        raise OutputError(
+            f"no question at level {level.name!r} after {tries} tries: {reason}",
+            raw=raw,
+            hint="raise question_attempts or question_tokens, or use a stronger teacher",
+        )
+
+    async def grade_answer(
+        self,
+        question: str,
+        answer: str,
+        level: Level,
+        context: Sequence[Passage],
+        extra: Sequence[Passage],
+    ) -> Feedback:
+        """Return F[j,t] for R[j,t], judged by C[j,t] and the level's rubric.
+
+        Raises:
+            OutputError: The grader could not be read.
+        """
+        return await self.grader.grade(
+            GradingTask(
+                question=question,
+                answer=answer,
+                rubric=level.rubric,
+                context=tuple(context),
+                extra=tuple(extra),
+            )
+        )
+
+    async def grade_response(
+        self, instruction: str, response: str, context: Sequence[Passage]
+    ) -> Feedback:
+        """Return G[t], the grade of R_t itself against I and C_t.
+
+        Raises:
+            OutputError: The grader could not be read.
+        """
+        return await self.grader.grade(
+            GradingTask(
+                question=instruction,
+                answer=response,
+                rubric=RESPONSE_RUBRIC,
+                context=tuple(context),
+            )
+        )
+
+
+def read_question(raw: str) -> str:
+    """Return the first question in what the teacher wrote, or the first line without one.
+
+    Labels ("Question:"), list marks and quotes around it are taken off.
+    """
+    lines = [line.strip() for line in raw.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    line = next((line for line in lines if _QUESTION_MARK.search(line)), lines[0])
+    for mark in (_LIST_MARK, _LABEL, _LIST_MARK):
+        found = mark.match(line)
+        line = line[found.end() :] if found else line
+    end = _QUESTION_MARK.search(line)
+    return (line[: end.end()] if end else line).strip(_QUOTES)
+
+
+def problem_with_question(text: str, instruction: str, asked: Sequence[str]) -> str:
+    """Return why a text cannot be asked as a question; empty when it can."""
+    if not _QUESTION_MARK.match(text[-1:]):
+        return "it does not end as a question"
+    if len(_WORD.findall(text)) < _MIN_WORDS:
+        return "it is too short"
+    words = content_words(text)
+    if not words:
+        return "it asks about nothing"
+    if words == content_words(instruction):
+        return "it repeats the instruction"
+    if any(words == content_words(before) for before in asked):
+        return "it was asked before"
+    return ""

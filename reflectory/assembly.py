@@ -1,0 +1,212 @@
+"""From names to live objects: models, embedder, retriever, grader.
+
+This is the one place that knows which part needs which. What it returns is
+handed to the graph as its run context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reflectory.agents import PromptSet, Student, Teacher
+from reflectory.agents.graders import FunctionGrader, Grader, SpokenGrader
+from reflectory.alignment import StopRule
+from reflectory.config import LoopConfig
+from reflectory.errors import UserError
+from reflectory.models.device import DeviceName, DtypeName
+from reflectory.models.protocol import Capability, Embedder, Model
+from reflectory.retrieval.retriever import Retriever
+
+if TYPE_CHECKING:
+    from reflectory.graphs.state import LoopContext
+    from reflectory.models.resolve import ModelPool
+
+Wrap = Callable[[Model], Model]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a user named or handed over, before anything is loaded.
+
+    Attributes:
+        documents: Anything that :func:`reflectory.retrieval.resolve_retriever` takes.
+        teacher: A name or an object, as :func:`reflectory.models.resolve.resolve_model` takes.
+        student: The same.
+        embedder: A name or an :class:`~reflectory.models.protocol.Embedder`.
+        grader: A grader, a function of a task, or ``None`` for the configured one.
+        stop_rules: Rules that replace the configured ones, or ``None``.
+        teacher_adapter: Folder of a LoRA adapter, or ``None``.
+        student_adapter: Folder of a LoRA adapter, or ``None``.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
+        calibration_folder: Where calibrations of graders are kept, or ``None``
+            for the cache folder.
+    """
+
+    documents: Any
+    teacher: Any = "local"
+    student: Any = "local"
+    embedder: Any = "local"
+    grader: Any = None
+    stop_rules: Sequence[StopRule] | None = None
+    teacher_adapter: str | Path | None = None
+    student_adapter: str | Path | None = None
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+    calibration_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The live objects of a loop, before anything is wrapped around the models.
+
+    Attributes:
+        config: What the loop is run with.
+        prompts: What the agents are told.
+        teacher: The model that asks and judges.
+        student: The model that answers; the same object when both name one.
+        embedder: Embeds answers, instructions and passages.
+        retriever: Finds passages.
+        make_grader: Makes the grader for a (possibly wrapped) teacher model.
+        stop_rules: Asked after every iteration.
+        pool: Holds the models that were loaded here, and not those handed over.
+    """
+
+    config: LoopConfig
+    prompts: PromptSet
+    teacher: Model
+    student: Model
+    embedder: Embedder
+    retriever: Retriever
+    make_grader: Callable[[Model], Grader]
+    stop_rules: tuple[StopRule, ...]
+    pool: ModelPool
+
+    def context(self, wrap: Wrap | None = None) -> LoopContext:
+        """Return the run context of the graph.
+
+        Args:
+            wrap: Put around each model (a call cache); applied once when
+                teacher and student are the same object.
+        """
+        from reflectory.graphs.state import LoopContext
+
+        around = wrap or _unchanged
+        teacher = around(self.teacher)
+        student = teacher if self.student is self.teacher else around(self.student)
+        return LoopContext(
+            config=self.config,
+            retriever=self.retriever,
+            teacher=Teacher(teacher, self.make_grader(teacher), self.prompts, self.config),
+            student=Student(student, self.prompts, self.config.sampling, seed=self.config.seed),
+            embedder=self.embedder,
+            count_tokens=self.student.count_tokens,
+            stop_rules=self.stop_rules,
+        )
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return what answered, by role, for records and manifests."""
+        return {
+            "teacher": self.teacher.fingerprint,
+            "student": self.student.fingerprint,
+            "embedder": self.embedder.fingerprint,
+            "grader": self.make_grader(self.teacher).fingerprint,
+            "retriever": self.retriever.fingerprint,
+        }
+
+    async def aclose(self) -> None:
+        """Close the models that were loaded here; those handed over stay open."""
+        await self.pool.aclose()
+
+
+async def assemble(sources: Sources, config: LoopConfig) -> Parts:
+    """Load what was named.
+
+    Raises:
+        UserError: Something named does not exist or does not fit; nothing stays open.
+        BackendError: A download or a device failed.
+    """
+    from reflectory.models.embedders import resolve_embedder
+    from reflectory.models.resolve import ModelPool
+    from reflectory.retrieval import resolve_retriever
+
+    prompts = PromptSet.with_replacements(config.prompts)
+    embedder = resolve_embedder(sources.embedder, device=sources.device)
+    pool = ModelPool(device=sources.device, dtype=sources.dtype)
+    try:
+        # Loading takes seconds and blocks; the event loop has others to serve.
+        student = await asyncio.to_thread(
+            pool.get, sources.student, adapter=sources.student_adapter
+        )
+        teacher = await asyncio.to_thread(
+            pool.get, sources.teacher, adapter=sources.teacher_adapter
+        )
+        retriever = await asyncio.to_thread(
+            resolve_retriever,
+            sources.documents,
+            embedder,
+            config.retrieval,
+            count_tokens=student.count_tokens,
+        )
+        make_grader = await _grader_factory(sources, config, prompts, teacher)
+    except BaseException:
+        await pool.aclose()
+        raise
+    rules = config.stop_rules() if sources.stop_rules is None else tuple(sources.stop_rules)
+    return Parts(
+        config=config,
+        prompts=prompts,
+        teacher=teacher,
+        student=student,
+        embedder=embedder,
+        retriever=retriever,
+        make_grader=make_grader,
+        stop_rules=rules,
+        pool=pool,
+    )
+
+
+async def _grader_factory(
+    sources: Sources, config: LoopConfig, prompts: PromptSet, teacher: Model
+) -> Callable[[Model], Grader]:
+    given = sources.grader
+    if given is not None:
+        if isinstance(given, Grader):
+            return lambda model: given
+        if callable(given):
+            grader = FunctionGrader(given)
+            return lambda model: grader
+        raise UserError(
+            f"{type(given).__name__} is no grader",
+            hint="pass a function of a GradingTask, or an object with fingerprint and grade()",
+        )
+    can_score = Capability.SCORE in teacher.capabilities
+    if config.grader == "spoken" or (config.grader == "auto" and not can_score):
+        return lambda model: SpokenGrader(
+            model,
+            prompts,
+            max_tokens=config.sampling.grade_tokens,
+            attempts=config.grade_attempts,
+            seed=config.seed,
+        )
+    if not can_score:
+        raise UserError(
+            f"the teacher {teacher.fingerprint} shows only text, the likelihood grader needs "
+            "probabilities",
+            hint="set grader: spoken, or use a local teacher",
+        )
+    from reflectory.agents.graders.cases import packaged_cases
+    from reflectory.agents.graders.likelihood import LikelihoodGrader, calibration_for
+    from reflectory.models.store import cache_folder
+
+    folder = sources.calibration_folder or cache_folder() / "calibrations"
+    calibration = await calibration_for(teacher, prompts, packaged_cases(), folder)
+    return lambda model: LikelihoodGrader(model, prompts, calibration)
+
+
+def _unchanged(model: Model) -> Model:
+    return model

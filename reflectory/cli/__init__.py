@@ -1,0 +1,1 @@
+"""The command line: one module per verb, in the order of the pipeline."""

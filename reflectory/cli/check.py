@@ -1,0 +1,145 @@
+"""``reflectory check``: everything that can be wrong before a long run, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reflectory.cli.common import config_from, err, loop_from, out, print_json
+from reflectory.errors import ReflectoryError
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+
+
+def check(
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
+    ] = None,
+    grader: Annotated[
+        bool, typer.Option(help="Measure the grader on cases with known answers.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Check configuration, documents, instructions, models and grader.
+
+    The grader is measured on packaged cases with known answers; when it
+    separates right from wrong no better than chance, that is a problem.
+
+    Example: reflectory check -c run.yaml
+    """
+    from reflectory.background import BACKGROUND
+
+    settings = config_from(config, {})
+    findings: list[dict[str, Any]] = [{"part": "configuration", "state": OK, "detail": "valid"}]
+
+    def examine(part: str, look: Callable[[], tuple[str, str]]) -> None:
+        try:
+            state, detail = look()
+        except ReflectoryError as error:
+            state, detail = PROBLEM, str(error)
+        findings.append({"part": part, "state": state, "detail": detail})
+
+    examine("prompts", lambda: _prompts(settings))
+    examine("instructions", lambda: _instructions(settings))
+    examine("documents", lambda: _documents(settings))
+    loop = loop_from(settings)
+    with loop, err.status("loading models"):
+        parts: list[Any] = []
+
+        def models() -> tuple[str, str]:
+            parts.append(BACKGROUND.run(loop.aopen()))
+            return _window(settings, parts[0])
+
+        if settings.documents:
+            examine("models", models)
+        if parts and grader:
+            examine("grader", lambda: _grader(parts[0]))
+    worst = any(finding["state"] == PROBLEM for finding in findings)
+    if json:
+        print_json(findings)
+    else:
+        colour = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
+        for finding in findings:
+            state = finding["state"]
+            out.print(f"[{colour[state]}]{state:8}[/] {finding['part']:14}", end="")
+            out.print(finding["detail"], markup=False, highlight=False)
+    return 1 if worst else 0
+
+
+def _prompts(settings: Any) -> tuple[str, str]:
+    from reflectory.agents.prompts import PromptSet
+
+    PromptSet.with_replacements(settings.loop.prompts)
+    return OK, f"{len(settings.loop.prompts)} replaced"
+
+
+def _instructions(settings: Any) -> tuple[str, str]:
+    from reflectory.runs.instructions import read_instructions
+
+    given = settings.instructions
+    if not given:
+        return WARNING, "none are named; give them to `reflectory run`"
+    items = read_instructions(Path(given) if isinstance(given, str) else list(given))
+    return OK, f"{sum(1 for _ in items)} instructions"
+
+
+def _documents(settings: Any) -> tuple[str, str]:
+    from reflectory.retrieval import is_index, read_documents
+
+    if not settings.documents:
+        return WARNING, "none are named, so models and grader are not checked"
+    if len(settings.documents) == 1 and is_index(settings.documents[0]):
+        return OK, "a saved index"
+    read = read_documents(settings.documents)
+    detail = f"{len(read.documents)} readable"
+    if not read.skipped:
+        return OK, detail
+    lines = "\n".join(f"  {s.path}: {s.reason}" for s in read.skipped)
+    return WARNING, f"{detail}, {len(read.skipped)} skipped:\n{lines}"
+
+
+def _window(settings: Any, parts: Any) -> tuple[str, str]:
+    """Compare the longest prompt that the budgets allow with the context windows."""
+    budget, sampling = settings.loop.retrieval, settings.loop.sampling
+    notes = sampling.answer_tokens + sampling.question_tokens + 60
+    need = (
+        budget.context_tokens
+        + sampling.response_tokens * 2
+        + notes * len(settings.loop.levels)
+        + 200
+    )
+    lines = [f"teacher {parts.teacher.fingerprint}", f"student {parts.student.fingerprint}"]
+    for model in (parts.teacher, parts.student):
+        if model.context_window is not None and need > model.context_window:
+            return PROBLEM, (
+                f"prompts may reach about {need} tokens, {model.fingerprint} reads "
+                f"{model.context_window}\n  -> lower retrieval.context_tokens"
+            )
+    return OK, ", ".join(lines)
+
+
+def _grader(parts: Any) -> tuple[str, str]:
+    from reflectory.agents.graders.cases import measure_grader, packaged_cases
+    from reflectory.agents.graders.likelihood import LikelihoodGrader
+    from reflectory.background import BACKGROUND
+
+    used = parts.make_grader(parts.teacher)
+    if isinstance(used, LikelihoodGrader):
+        # It was fitted on these cases, so the figure that counts is the one
+        # from folds that left whole questions out.
+        auc, constant, failed, total = used.calibration.auc, False, 0, used.calibration.cases
+    else:
+        report = BACKGROUND.run(measure_grader(used, packaged_cases()))
+        auc, constant, failed = report.auc, report.constant, len(report.failed)
+        total = report.graded + failed
+    detail = f"area under the ROC curve {auc:.2f} on {total} cases (0.5 is chance)"
+    if failed:
+        detail += f", {failed} could not be graded"
+    if constant:
+        return PROBLEM, f"{detail}; it gives every answer the same score"
+    if not auc >= 0.6:
+        return PROBLEM, f"{detail}: no better than chance\n  -> use another grader or teacher"
+    return (WARNING if failed > 0.2 * total else OK), detail

@@ -1,0 +1,61 @@
+"""The command ``reflectory``: its verbs, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from reflectory.cli import check, dataset, demo, index, models, run, train
+from reflectory.cli.common import err
+from reflectory.errors import ReflectoryError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="reflectory",
+    help="Examine a model with questions of rising difficulty, and train it on what it learnt.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 usage. Example: reflectory demo",
+)
+app.command("demo")(demo.demo)
+app.command("check")(check.check)
+app.command("index")(index.index)
+app.command("run")(run.run)
+app.command("dataset")(dataset.dataset)
+app.command("train")(train.train)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors are printed, never raised.
+
+    Only errors of reflectory's own kinds are turned into a message. Anything
+    else is a bug and keeps its traceback.
+    """
+    try:
+        result = app(args=arguments, standalone_mode=False, prog_name="reflectory")
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except click.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        err.print("Interrupted. What was finished is kept; the same command goes on from there.")
+        return INTERRUPTED
+    except ReflectoryError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    return result if isinstance(result, int) else DONE

@@ -1,0 +1,1 @@
+"""The packaged example and the story that ``reflectory demo`` tells with it."""

@@ -1,0 +1,215 @@
+"""One branch of an iteration: ask -> answer -> evaluate -> align, at one level.
+
+It is a graph of its own, so that a fast level does not wait for a slow one
+between the stages: the loop's next barrier is the reflection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+
+from reflectory.alignment import CellStatus, alignment_score, cosine_similarity
+from reflectory.config import LoopConfig
+from reflectory.errors import OutputError
+from reflectory.graphs.state import BranchOutput, BranchState, LoopContext, cell_key
+from reflectory.retrieval.context import extend
+from reflectory.types import Examination, Failure, Feedback, Question
+
+T = TypeVar("T")
+ContextOf = Callable[[Runtime[LoopContext]], LoopContext]
+
+
+def failure_of(step: str, error: OutputError) -> Failure:
+    """Return the record of an output that could not be read."""
+    return Failure(step=step, kind=type(error).__name__, message=error.message, raw=error.raw)
+
+
+class ExaminationNodes:
+    """The nodes of a branch.
+
+    Args:
+        context_of: Gives the live objects for a runtime.
+    """
+
+    def __init__(self, context_of: ContextOf) -> None:
+        self._context_of = context_of
+
+    async def ask(self, state: BranchState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Q[j,t] = teacher's question from (I, l_j, R_t), and what is retrieved for it."""
+        live = self._context_of(runtime)
+        level = live.config.levels[state["level"]]
+        cell = Examination(level=level.name, iteration=state["t"])
+        try:
+            question = await live.teacher.ask(
+                state["instruction"],
+                level,
+                state["response"],
+                state["context"],
+                iteration=state["t"],
+                asked=state["asked"],
+            )
+        except OutputError as error:
+            return self._failed(state, cell, "ask", error)
+        return {"cell": cell.model_copy(update={"question": question})}
+
+    async def review_question(
+        self, state: BranchState, runtime: Runtime[LoopContext]
+    ) -> dict[str, Any]:
+        """Let a person change Q[j,t]: resume with the new text, or ``None`` to keep it."""
+        cell = state["cell"]
+        question = _required(cell.question)
+        text = interrupt(
+            {
+                "review": "question",
+                "level": cell.level,
+                "iteration": cell.iteration,
+                "text": question.text,
+            }
+        )
+        if text is None or text == question.text:
+            return {}
+        edited = Question(text=str(text), attempts=question.attempts, edited=True)
+        return {"cell": cell.model_copy(update={"question": edited})}
+
+    async def answer(self, state: BranchState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """R[j,t] = student's answer from (Q[j,t], C[j,t]), C[j,t] = C_t and what Q[j,t] finds."""
+        live = self._context_of(runtime)
+        cell = state["cell"]
+        question = _required(cell.question).text
+        budget = live.config.retrieval
+        extra = []
+        if budget.per_question:
+            found = await live.retriever.retrieve(
+                question, per_document=budget.per_document, limit=budget.passages
+            )
+            known = {p.id for p in state["context"]}
+            new = [s.passage for s in found if s.passage.id not in known][: budget.per_question]
+            grown = extend(
+                state["context"],
+                new,
+                token_budget=budget.context_tokens,
+                count_tokens=live.count_tokens,
+            )
+            extra = grown[len(state["context"]) :]
+        try:
+            answer = await live.student.answer(question, state["context"], extra)
+        except OutputError as error:
+            return self._failed(state, cell, "answer", error)
+        return {"cell": cell.model_copy(update={"answer": answer}), "extra": extra}
+
+    async def evaluate(self, state: BranchState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """F[j,t] = teacher's feedback on (R[j,t], Q[j,t]), seeing C[j,t] and the rubric."""
+        live = self._context_of(runtime)
+        cell = state["cell"]
+        try:
+            feedback = await live.teacher.grade_answer(
+                _required(cell.question).text,
+                _required(cell.answer).text,
+                live.config.levels[state["level"]],
+                state["context"],
+                state["extra"],
+            )
+        except OutputError as error:
+            return self._failed(state, cell, "evaluate", error)
+        return {"cell": cell.model_copy(update={"feedback": feedback})}
+
+    async def review_grade(
+        self, state: BranchState, runtime: Runtime[LoopContext]
+    ) -> dict[str, Any]:
+        """Let a person change F[j,t]: resume with ``{"score": .., "reason": ..}`` or ``None``."""
+        cell = state["cell"]
+        feedback = _required(cell.feedback)
+        change = interrupt(
+            {
+                "review": "grade",
+                "level": cell.level,
+                "iteration": cell.iteration,
+                "question": _required(cell.question).text,
+                "answer": _required(cell.answer).text,
+                "score": feedback.score,
+                "reason": feedback.reason,
+            }
+        )
+        if change is None:
+            return {}
+        edited = Feedback.model_validate({**feedback.model_dump(), **change, "edited": True})
+        return {"cell": cell.model_copy(update={"feedback": edited})}
+
+    async def align(self, state: BranchState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """A[j,t] from (R[j,t], I, l_j), the quality being the score in F[j,t]."""
+        live = self._context_of(runtime)
+        cell = state["cell"]
+        vectors = await live.embedder.embed([_required(cell.answer).text, state["instruction"]])
+        similarity = cosine_similarity(vectors[0], vectors[1])
+        done = cell.model_copy(
+            update={
+                "status": CellStatus.DONE,
+                "similarity": similarity,
+                # Equation 31
+                "alignment": alignment_score(similarity, _required(cell.feedback).score),
+            }
+        )
+        return self._finished(state, done)
+
+    def _failed(
+        self, state: BranchState, cell: Examination, step: str, error: OutputError
+    ) -> dict[str, Any]:
+        failed = cell.model_copy(
+            update={"status": CellStatus.FAILED, "failure": failure_of(step, error)}
+        )
+        return self._finished(state, failed)
+
+    @staticmethod
+    def _finished(state: BranchState, cell: Examination) -> dict[str, Any]:
+        return {
+            "cell": cell,
+            "examinations": {cell_key(state["t"], state["level"]): cell},
+            "passages": {p.id: p for p in state.get("extra", [])},
+        }
+
+
+def build_examination(
+    config: LoopConfig, context_of: ContextOf
+) -> CompiledStateGraph[BranchState, LoopContext, BranchState, BranchOutput]:
+    """Return the compiled graph of one branch.
+
+    Args:
+        config: Decides whether a person reviews questions or grades.
+        context_of: Gives the live objects for a runtime.
+    """
+    nodes = ExaminationNodes(context_of)
+    steps = [nodes.ask, nodes.answer, nodes.evaluate, nodes.align]
+    if "grade" in config.review:
+        steps.insert(3, nodes.review_grade)
+    if "question" in config.review:
+        steps.insert(1, nodes.review_question)
+    builder = StateGraph(BranchState, context_schema=LoopContext, output_schema=BranchOutput)
+    for step in steps:
+        builder.add_node(step.__name__, step)
+    names = [step.__name__ for step in steps]
+    builder.add_edge(START, names[0])
+    for name, following in pairwise(names):
+        builder.add_conditional_edges(name, _go_on_to(following), [following, END])
+    builder.add_edge(names[-1], END)
+    return builder.compile()
+
+
+def _go_on_to(following: str) -> Callable[[BranchState], str]:
+    def route(state: BranchState) -> str:
+        return END if state["cell"].status is CellStatus.FAILED else following
+
+    return route
+
+
+def _required(value: T | None) -> T:
+    """Return a part of a cell that the node before this one has filled."""
+    if value is None:
+        raise RuntimeError("a node of the examination ran before the one that feeds it")
+    return value

@@ -1,0 +1,185 @@
+"""The nodes of Algorithm 1 outside the branches, each State -> partial State."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+
+from reflectory.alignment import CellStatus, first_to_fire
+from reflectory.errors import OutputError
+from reflectory.graphs.examination import ContextOf, failure_of
+from reflectory.graphs.state import (
+    GradeState,
+    LoopContext,
+    LoopState,
+    cell_key,
+    passages_in,
+)
+from reflectory.retrieval.context import aggregate, extend
+from reflectory.types import Examination, Passage, Response, StopReason, matrix_of
+
+
+class LoopNodes:
+    """The nodes of the loop.
+
+    Args:
+        context_of: Gives the live objects for a runtime.
+        levels: k, the number of branches of an iteration.
+    """
+
+    def __init__(self, context_of: ContextOf, levels: int) -> None:
+        self._context_of = context_of
+        self._levels = levels
+
+    async def preprocess(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Step 2: d_proc = PREPROCESS(d) for every document, once for all loops."""
+        return {"documents": await self._context_of(runtime).retriever.prepare()}
+
+    async def retrieve(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Step 2: S_i = RETRIEVE(d_proc, I) for every document, within its quota."""
+        live = self._context_of(runtime)
+        budget = live.config.retrieval
+        found = await live.retriever.retrieve(
+            state["instruction"],
+            per_document=budget.per_document,
+            # Twice what C_0 holds, so that repeats and oversized passages can be replaced.
+            limit=2 * budget.passages,
+        )
+        return {"retrieved": found}
+
+    async def aggregate(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Step 3: C_0 = AGGREGATE(all S_i)."""
+        live = self._context_of(runtime)
+        budget = live.config.retrieval
+        context = aggregate(
+            state["retrieved"],
+            limit=budget.passages,
+            token_budget=budget.context_tokens,
+            count_tokens=live.count_tokens,
+        )
+        return {"context": [p.id for p in context], "passages": {p.id: p for p in context}}
+
+    async def respond(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Step 3: R_0 = GENERATE(C_0, I). Without an R_0 there is no loop, so a failure ends it."""
+        live = self._context_of(runtime)
+        answer = await live.student.respond(state["instruction"], passages_in(state))
+        return {"responses": {0: Response(iteration=0, answer=answer)}, "t": 0}
+
+    def fan_out(self, state: LoopState) -> list[Send] | str:
+        """Step 4: one branch per level and, beside them, the grade of R_t; or the end."""
+        if "stop" in state:
+            return "conclude"
+        t = state["t"]
+        context, response = passages_in(state), state["responses"][t]
+        sends = [
+            Send(
+                "examine",
+                {
+                    "instruction": state["instruction"],
+                    "level": j,
+                    "t": t,
+                    "context": context,
+                    "response": response.text,
+                    "asked": _asked_before(state, j),
+                },
+            )
+            for j in range(self._levels)
+        ]
+        grade = GradeState(instruction=state["instruction"], context=context, response=response)
+        return [*sends, Send("grade", grade)]
+
+    async def grade(self, state: GradeState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """G[t], the teacher's score of R_t itself; only the next column's rules need no G."""
+        graded = await self._graded(
+            state["instruction"], state["response"], state["context"], runtime
+        )
+        return {"responses": {graded.iteration: graded}}
+
+    async def reflect(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """R_{t+1} from R_t and every (Q, R, F) of the iteration; C_{t+1} from C_t."""
+        live = self._context_of(runtime)
+        t, response = state["t"], state["responses"][state["t"]]
+        cells = [state["examinations"][cell_key(t, j)] for j in range(len(live.config.levels))]
+        budget = live.config.retrieval
+        context = extend(
+            passages_in(state),
+            _useful_passages(cells, state, budget.useful_score),
+            token_budget=budget.context_tokens,
+            count_tokens=live.count_tokens,
+        )
+        examined = [cell for cell in cells if cell.status is CellStatus.DONE]
+        try:
+            answer = await live.student.reflect(
+                state["instruction"], context, response.text, examined
+            )
+            following = Response(iteration=t + 1, answer=answer)
+        except OutputError as error:
+            following = Response(
+                iteration=t + 1, answer=response.answer, failure=failure_of("reflect", error)
+            )
+        return {"responses": {t + 1: following}, "context": [p.id for p in context]}
+
+    async def check(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Step 4, end: is the loop converged (Equation 32), or has it reached T?"""
+        live = self._context_of(runtime)
+        t = state["t"] + 1
+        matrix = matrix_of(live.config.level_names, tuple(state["examinations"].values()))
+        decision = first_to_fire(live.stop_rules, matrix)
+        if decision.stop:
+            stop = StopReason(
+                rule=decision.rule,
+                converged=decision.converged,
+                iterations=t,
+                detail=decision.reason,
+            )
+            return {"t": t, "stop": stop}
+        if t >= live.config.max_iterations:
+            return {
+                "t": t,
+                "stop": StopReason(rule="max_iterations", converged=False, iterations=t),
+            }
+        return {"t": t}
+
+    async def conclude(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Step 5: the last response has no column of its own, so it is graded here."""
+        graded = await self._graded(
+            state["instruction"], state["responses"][state["t"]], passages_in(state), runtime
+        )
+        return {"responses": {graded.iteration: graded}}
+
+    async def _graded(
+        self,
+        instruction: str,
+        response: Response,
+        context: list[Passage],
+        runtime: Runtime[LoopContext],
+    ) -> Response:
+        try:
+            grade = await self._context_of(runtime).teacher.grade_response(
+                instruction, response.text, context
+            )
+        except OutputError as error:
+            return response.model_copy(update={"failure": failure_of("grade", error)})
+        return response.model_copy(update={"grade": grade})
+
+
+def _asked_before(state: LoopState, j: int) -> list[str]:
+    cells = state.get("examinations", {})
+    keys = [cell_key(t, j) for t in range(state["t"])]
+    return [q.text for key in keys if key in cells and (q := cells[key].question) is not None]
+
+
+def _useful_passages(cells: list[Examination], state: LoopState, threshold: float) -> list[Passage]:
+    """Return what a question brought in and a good answer rested on, in order of level."""
+    known = set(state["context"])
+    return [
+        state["passages"][i]
+        for cell in cells
+        if cell.answer is not None
+        and cell.feedback is not None
+        and cell.feedback.score >= threshold
+        for i in cell.answer.cited
+        if i not in known
+    ]

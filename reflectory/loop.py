@@ -1,0 +1,281 @@
+"""The facade: documents, a teacher and a student in; trajectories out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from reflectory.alignment import StopRule
+from reflectory.assembly import Parts, Sources, assemble
+from reflectory.background import BACKGROUND
+from reflectory.config import LoopConfig
+from reflectory.errors import UserError
+from reflectory.models.device import DeviceName, DtypeName
+from reflectory.models.protocol import content_hash
+from reflectory.types import Trajectory
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+    from reflectory.driver import OnEvent, Review
+    from reflectory.graphs.reflective_loop import LoopGraph
+    from reflectory.graphs.state import LoopContext
+    from reflectory.runs.instructions import Instruction
+
+
+class ReflectiveLoop:
+    """Algorithm 1 over your documents, with the models you name.
+
+    Nothing is loaded before the first run, and what is loaded then is shared by
+    all runs. Every synchronous method has an asynchronous twin with an ``a``
+    before its name; both run the same code. The synchronous ones also work in
+    notebooks.
+
+    Args:
+        documents: A folder, files, a saved index, LangChain documents, any
+            LangChain retriever, or an object that meets
+            :class:`~reflectory.retrieval.retriever.Retriever`.
+        teacher: ``local`` (the default model), ``local:PATH_OR_HUB_ID``,
+            ``PROVIDER:MODEL``, a LangChain chat model, or an object that meets
+            :class:`~reflectory.models.protocol.Model`.
+        student: The same; it may be another model.
+        config: T, epsilon, levels and budgets; the defaults when ``None``.
+        embedder: ``local``, ``local:PATH_OR_HUB_ID`` or an object that meets
+            :class:`~reflectory.models.protocol.Embedder`.
+        grader: A function of a :class:`~reflectory.agents.graders.GradingTask`,
+            a grader, or ``None`` for the one that the configuration names.
+        stop_rules: Replace the rules that the configuration names.
+        teacher_adapter: Folder of a LoRA adapter for the teacher.
+        student_adapter: Folder of a LoRA adapter for the student.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``; the last one
+            gives the same trajectories on every run.
+
+    Example:
+        >>> loop = ReflectiveLoop(documents="notes/", config=LoopConfig(max_iterations=4))
+        >>> trajectory = loop.run("Explain why the two missions disagree.")
+        >>> trajectory.alignment.plot()
+    """
+
+    def __init__(
+        self,
+        documents: Any,
+        *,
+        teacher: Any = "local",
+        student: Any = "local",
+        config: LoopConfig | None = None,
+        embedder: Any = "local",
+        grader: Any = None,
+        stop_rules: Sequence[StopRule] | None = None,
+        teacher_adapter: str | Path | None = None,
+        student_adapter: str | Path | None = None,
+        device: DeviceName = "auto",
+        dtype: DtypeName = "auto",
+    ) -> None:
+        self.config = config or LoopConfig()
+        if not isinstance(self.config, LoopConfig):
+            raise UserError(
+                f"config must be a LoopConfig, got {type(config).__name__}",
+                hint="from reflectory import LoopConfig",
+            )
+        self.sources = Sources(
+            documents=documents,
+            teacher=teacher,
+            student=student,
+            embedder=embedder,
+            grader=grader,
+            stop_rules=stop_rules,
+            teacher_adapter=teacher_adapter,
+            student_adapter=student_adapter,
+            device=device,
+            dtype=dtype,
+        )
+        self._opening: asyncio.Task[Parts] | None = None
+
+    async def aopen(self) -> Parts:
+        """Load models, index and grader; done once, also when several ask at the same time."""
+        if self._opening is None or (self._opening.done() and not _succeeded(self._opening)):
+            self._opening = asyncio.create_task(assemble(self.sources, self.config))
+        return await asyncio.shield(self._opening)
+
+    async def arun(
+        self,
+        instruction: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+        on_review: Review | None = None,
+    ) -> Trajectory:
+        """Run one loop; see :meth:`run`."""
+        from reflectory.driver import check_instruction, drive
+        from reflectory.graphs.outcome import trajectory_of
+
+        text = check_instruction(instruction)
+        parts = await self.aopen()
+        trajectory_id = content_hash(text, self.config.seed)[:16]
+        state = await drive(
+            self.graph(self.memory()),
+            parts.context(),
+            text,
+            trajectory_id,
+            on_event=on_event,
+            on_review=on_review,
+        )
+        return trajectory_of(
+            state, self.config, id=trajectory_id, models=parts.fingerprints(), metadata=metadata
+        )
+
+    def run(
+        self,
+        instruction: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+        on_review: Review | None = None,
+    ) -> Trajectory:
+        """Run one loop and return its trajectory.
+
+        Args:
+            instruction: I; not empty.
+            metadata: Kept in the trajectory, never shown to a model.
+            on_event: Told of every finished node (:class:`~reflectory.driver.LoopEvent`).
+            on_review: Answers when ``config.review`` asks for a person.
+
+        Raises:
+            UserError: Something that was named does not exist or does not fit.
+            BackendError: A model or download failed.
+            OutputError: There was no R_0 to start from.
+        """
+        return BACKGROUND.run(
+            self.arun(instruction, metadata=metadata, on_event=on_event, on_review=on_review)
+        )
+
+    async def amap(
+        self,
+        instructions: str | Path | Iterable[Any],
+        *,
+        concurrency: int = 8,
+        output: str | Path | None = None,
+        on_event: OnEvent | None = None,
+        on_review: Review | None = None,
+    ) -> AsyncGenerator[Trajectory]:
+        """Run many loops; see :meth:`map`."""
+        from reflectory.runner import Runner
+        from reflectory.runs.instructions import read_instructions
+
+        items: Iterator[Instruction] = read_instructions(instructions)
+        runner = Runner(self, on_event=on_event, on_review=on_review)
+        async with aclosing(runner.stream(items, concurrency=concurrency, output=output)) as found:
+            async for trajectory in found:
+                yield trajectory
+
+    def map(
+        self,
+        instructions: str | Path | Iterable[Any],
+        *,
+        concurrency: int = 8,
+        output: str | Path | None = None,
+        on_event: OnEvent | None = None,
+        on_review: Review | None = None,
+    ) -> Iterator[Trajectory]:
+        """Run many loops at the same time and yield their trajectories as they finish.
+
+        A loop that fails is a trajectory with status ``failed`` and an error;
+        it ends no other. With ``output``, everything is kept in that run
+        directory, and the same call again goes on where it stopped: finished
+        trajectories are yielded first and cost nothing.
+
+        Args:
+            instructions: Texts, or a file with one per line or JSON Lines.
+            concurrency: Loops at the same time.
+            output: Run directory.
+            on_event: Told of every finished node.
+            on_review: Answers when ``config.review`` asks for a person.
+
+        Raises:
+            UserError: Something that was named does not exist or does not fit,
+                or the run directory belongs to another configuration.
+            StorageError: The disk is full; what is finished is kept.
+        """
+        return BACKGROUND.iterate(
+            self.amap(
+                instructions,
+                concurrency=concurrency,
+                output=output,
+                on_event=on_event,
+                on_review=on_review,
+            )
+        )
+
+    async def astream(self, instruction: str, **options: Any) -> AsyncGenerator[Any]:
+        """Stream a loop through LangGraph's own ``astream``.
+
+        Args:
+            instruction: I.
+            **options: ``stream_mode``, ``subgraphs`` and the rest, as LangGraph takes them.
+        """
+        from reflectory.driver import check_instruction, thread_config
+
+        parts = await self.aopen()
+        live = parts.context()
+        async for chunk in self.graph().astream(
+            {"instruction": check_instruction(instruction)},
+            thread_config("stream", live),
+            context=live,
+            **options,
+        ):
+            yield chunk
+
+    def stream(self, instruction: str, **options: Any) -> Iterator[Any]:
+        """Stream a loop as LangGraph does; see :meth:`astream`."""
+        return BACKGROUND.iterate(self.astream(instruction, **options))
+
+    def graph(self, checkpointer: BaseCheckpointSaver[str] | None = None) -> LoopGraph:
+        """Return the compiled LangGraph graph, to run, draw or put into another graph.
+
+        It is run with ``context=await loop.acontext()``.
+        """
+        from reflectory.graphs.reflective_loop import build_reflective_loop
+
+        return build_reflective_loop(self.config, checkpointer=checkpointer)
+
+    def memory(self) -> BaseCheckpointSaver[str] | None:
+        """Return a checkpointer in memory where a review needs one, else ``None``."""
+        if not self.config.review:
+            return None
+        from reflectory.runs.checkpoints import memory_checkpointer
+
+        return memory_checkpointer()
+
+    async def acontext(self) -> LoopContext:
+        """Return the live objects that :meth:`graph` is run with."""
+        return (await self.aopen()).context()
+
+    async def aclose(self) -> None:
+        """Give back models and their memory; the next run loads them again."""
+        opening, self._opening = self._opening, None
+        if opening is not None and _succeeded(opening):
+            await opening.result().aclose()
+
+    def close(self) -> None:
+        """Give back models and their memory; the next run loads them again."""
+        BACKGROUND.run(self.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _succeeded(task: asyncio.Task[Parts]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -1,0 +1,1 @@
+"""What the agents speak with: the model protocol and its implementations."""

@@ -1,0 +1,248 @@
+"""Models and adapters from folders, with a fingerprint of what was loaded."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reflectory.errors import ModelError
+
+BASE_FILE = "reflectory.json"
+"""Written beside an adapter by training; its ``base_fingerprint`` names the base."""
+
+_WEIGHTS = "adapter_model.safetensors"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_DECIDES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+"""Files of a model folder that decide what the model says."""
+
+
+def resolve_model(source: str | Path) -> tuple[Path, str]:
+    """Return the folder of a model and the name to call it by.
+
+    Args:
+        source: A folder, or the id of a repository on the Hugging Face hub, which
+            is downloaded or taken from the hub's cache.
+
+    Raises:
+        ModelError: There is no such folder or repository, or it holds no model.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if not _HUB_ID.fullmatch(str(source)):
+            raise ModelError(
+                f"there is no model folder {source}",
+                hint="give a folder with config.json and *.safetensors, or a hub id OWNER/NAME",
+            )
+        return _download(str(source)), str(source).rpartition("/")[2]
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        adapter = (folder / "adapter_config.json").is_file()
+        raise ModelError(
+            f"the folder {source} holds no model (config.json and *.safetensors)",
+            hint="it is an adapter: give it as the adapter, and its base model here"
+            if adapter
+            else "save a model into it with save_pretrained",
+        )
+    return folder, _model_name(folder)
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return the model and the tokenizer of a folder.
+
+    Raises:
+        ModelError: The files cannot be read as a causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with _silent_loading():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"the model in {folder} cannot be loaded: {error}",
+            hint="it must be a causal language model that the installed transformers knows",
+        ) from error
+    return model.to(device), tokenizer
+
+
+def fingerprint_of(folder: Path, name: str, dtype: torch.dtype) -> str:
+    """Return ``NAME@HASH/DTYPE``, the hash being over all files that decide the output."""
+    files = sorted({file for pattern in _DECIDES for file in folder.glob(pattern)})
+    digest = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        digest.update(f"{file.name}:{_file_hash(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return f"{name}@{digest.hexdigest()[:12]}/{str(dtype).removeprefix('torch.')}"
+
+
+def base_identity(fingerprint: str) -> str:
+    """Return the part of a fingerprint that names the base weights, in any number format."""
+    return fingerprint.partition("+adapter@")[0].rpartition("/")[0] or fingerprint
+
+
+def load_adapter(model: Any, folder: str | Path, *, fingerprint: str) -> tuple[Any, str]:
+    """Put a LoRA adapter onto a model.
+
+    Args:
+        model: A transformers model; it is changed in place.
+        folder: Where PEFT saved the adapter, as safetensors.
+        fingerprint: Of the model without adapter.
+
+    Returns:
+        The model with the adapter and the fingerprint of both together.
+
+    Raises:
+        ModelError: There is no adapter there, or it was made for another model.
+    """
+    from peft import PeftModel
+
+    path = Path(folder).expanduser()
+    config = _adapter_config(path)
+    _check_base(path, config, model, fingerprint)
+    _check_shapes(path, model)
+    try:
+        adapted = PeftModel.from_pretrained(
+            model, str(path), is_trainable=False, use_safetensors=True
+        )
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the adapter {folder} does not fit the model {base_identity(fingerprint)}: {error}",
+            hint="use the adapter with the base model that it was trained on",
+        ) from error
+    return adapted, f"{fingerprint}+adapter@{_adapter_hash(path, config)}"
+
+
+def _adapter_config(path: Path) -> dict[str, Any]:
+    file = path / "adapter_config.json"
+    if not file.is_file():
+        raise ModelError(
+            f"there is no adapter in {path}: adapter_config.json is missing",
+            hint="give the folder that `reflectory train` or PEFT's save_pretrained wrote",
+        )
+    if not (path / _WEIGHTS).is_file():
+        raise ModelError(
+            f"the adapter {path} has no {_WEIGHTS}",
+            hint="save it as safetensors; pickled weights are not loaded, they can run code",
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON: {error}", hint="train the adapter again") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{file} holds no settings", hint="train the adapter again")
+    return config
+
+
+def _check_base(path: Path, config: dict[str, Any], model: Any, fingerprint: str) -> None:
+    """Refuse an adapter of another base: by fingerprint where it says one, else by name."""
+    note = path / BASE_FILE
+    if note.is_file():
+        try:
+            wanted = json.loads(note.read_text(encoding="utf-8")).get("base_fingerprint", "")
+        except (ValueError, AttributeError) as error:
+            raise ModelError(f"{note} cannot be read: {error}", hint="train it again") from error
+        if wanted and base_identity(str(wanted)) != base_identity(fingerprint):
+            raise ModelError(
+                f"the adapter {path} was made for {wanted}, but the model is {fingerprint}",
+                hint="use the adapter with the base model that it was trained on",
+            )
+        if wanted:
+            return
+    wanted = _model_name(Path(str(config.get("base_model_name_or_path") or "")))
+    names = {_model_name(Path(str(getattr(model.config, "_name_or_path", "") or "")))}
+    names.add(fingerprint.partition("@")[0])
+    if wanted and wanted.lower() not in {name.lower() for name in names}:
+        raise ModelError(
+            f"the adapter {path} was made for the model {wanted!r}, but this one is "
+            f"{fingerprint.partition('@')[0]!r}",
+            hint="use its own base model; if it is the same one under another name, correct "
+            "base_model_name_or_path in adapter_config.json",
+        )
+
+
+def _check_shapes(path: Path, model: Any) -> None:
+    """Refuse LoRA matrices for layers that the model has not, or has in another size."""
+    from safetensors import safe_open
+
+    layers = dict(model.named_modules())
+    with safe_open(path / _WEIGHTS, framework="pt") as weights:
+        for key in weights.keys():  # noqa: SIM118 - not a dictionary
+            layer, kind, _ = key.removeprefix("base_model.model.").partition(".lora_")
+            if not kind:
+                continue
+            shape = tuple(weights.get_slice(key).get_shape())
+            target = getattr(layers.get(layer), "weight", None)
+            # lora_A reads what the layer reads, lora_B writes what it writes.
+            side, size = (1, shape[-1]) if ".lora_A" in key else (0, shape[0])
+            if target is None or (".lora_embedding" not in key and target.shape[side] != size):
+                raise ModelError(
+                    f"the adapter {path} does not fit this model: {key} has shape {shape}, the "
+                    f"layer {'is missing' if target is None else f'{tuple(target.shape)}'}",
+                    hint="use the adapter with the base model that it was trained on",
+                )
+
+
+def _adapter_hash(path: Path, config: dict[str, Any]) -> str:
+    """Return a hash of weights and settings, without where the base happened to lie."""
+    places = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping"}
+    settings = {
+        key: sorted(value) if key == "target_modules" and isinstance(value, list) else value
+        for key, value in config.items()
+        if key not in places
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    stat = (path / _WEIGHTS).stat()
+    digest.update(_file_hash(path / _WEIGHTS, stat.st_size, stat.st_mtime_ns).encode())
+    return digest.hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=256)
+def _file_hash(file: Path, size: int, changed: int) -> str:
+    """Return the sha256 of a file, computed again when its size or time changed."""
+    del size, changed  # Part of the cache's key only.
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _model_name(path: Path) -> str:
+    """Return the last part of a path, or the repository for a folder of the hub's cache."""
+    if path.parent.name == "snapshots":
+        return path.parent.parent.name.rpartition("--")[2]
+    return path.name
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        with _silent_loading():
+            return Path(snapshot_download(repository, allow_patterns=list(_DECIDES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise ModelError(
+            f"the model {repository!r} is neither a folder nor to be had from the hub: {error}",
+            hint="check the name and the connection, or give the folder of a downloaded model",
+        ) from error
+
+
+@contextmanager
+def _silent_loading() -> Iterator[None]:
+    """Switch the libraries' progress bars off and then back to what they were."""
+    from transformers.utils import logging
+
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()

@@ -1,0 +1,207 @@
+"""What providers raise, told in this package's three kinds of error.
+
+Every provider library has its own exceptions, and none may be imported here.
+What they share is an HTTP status, LangChain's own error classes, and names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from reflectory.errors import BackendError, ModelError, ReflectoryError
+from reflectory.models.protocol import content_hash
+
+_RETRY_STATUS = {408, 409, 425, 429}
+_RETRY_NAMES = {
+    "ModelRateLimitError",
+    "ModelTimeoutError",
+    "ModelConnectionError",
+    "ModelAPIError",
+    "APIConnectionError",
+    "APITimeoutError",
+    "InternalServerError",
+    "RateLimitError",
+    "ResourceExhausted",
+    "ServiceUnavailable",
+    "TransportError",
+    "TimeoutException",
+}
+_REFUSED_NAMES = {
+    "ModelAuthenticationError",
+    "ModelPermissionDeniedError",
+    "ModelNotFoundError",
+    "AuthenticationError",
+    "PermissionDeniedError",
+    "NotFoundError",
+}
+_KEY = re.compile(
+    r"(?i)\b(?:sk|pk|rk|key|gsk|xai|hf|AIza)[-_][\w*.-]{6,}"  # keys by their usual beginnings
+    r"|\bAIza[\w-]{20,}"
+    r"|(?<=bearer )\S+"
+    r"|(?<=key=)[^\s&'\"]+"
+    r"|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
+)
+
+
+def redact(text: str, secrets: frozenset[str] = frozenset()) -> str:
+    """Return ``text`` without the given secrets and without what looks like a key."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _KEY.sub("***", text)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception carries, if any."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code", "http_status"):
+            value = getattr(holder, name, None)
+            if isinstance(value, int) and 100 <= value < 600:
+                return value
+    return None
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """Return the seconds of a ``Retry-After`` header, if the server sent a number."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * scale)
+        except (KeyError, ValueError):
+            continue  # Absent, or a date: the usual waiting time is taken then.
+    return None
+
+
+def translate(
+    error: Exception, name: str, secrets: frozenset[str] = frozenset()
+) -> ReflectoryError:
+    """Return the error of this package that says the same.
+
+    Args:
+        error: What the provider's library raised.
+        name: What was called, for the message.
+        secrets: Keys that must not appear in the message.
+
+    Returns:
+        A :class:`~reflectory.errors.ModelError` when key, permission or model
+        name are at fault, else a :class:`~reflectory.errors.BackendError` whose
+        ``retryable`` is true for rate limits, time-outs, lost connections and
+        failures of the server.
+    """
+    if isinstance(error, ReflectoryError):
+        return error
+    status, names = status_of(error), {cls.__name__ for cls in type(error).__mro__}
+    said = redact(" ".join(str(error).split()), secrets)[:400]
+    message = (
+        f"{name}: {type(error).__name__}: {said}" if said else f"{name}: {type(error).__name__}"
+    )
+    retryable = (
+        status in _RETRY_STATUS
+        or (status is not None and status >= 500)
+        or (status is None and bool(names & _RETRY_NAMES))
+        or isinstance(error, TimeoutError | ConnectionError)
+    )
+    if retryable:
+        hint = (
+            "the server asks for fewer calls; lower the concurrency"
+            if status == 429 or "ModelRateLimitError" in names
+            else "is the server running and reachable?"
+        )
+        return BackendError(message, hint=hint, retryable=True, retry_after=retry_after_of(error))
+    if status in (401, 403, 404) or (status is None and names & _REFUSED_NAMES):
+        hint = (
+            "check the name of the model and the address of the server"
+            if status == 404 or "ModelNotFoundError" in names
+            else "check the key in the environment variable that the provider's package reads"
+        )
+        return ModelError(message, hint=hint)
+    hint = "the provider refused this call; the message says why"
+    if "ContextOverflowError" in names:
+        hint = "lower retrieval.context_tokens, or take a model with a longer context"
+    return BackendError(message, hint=hint, retryable=False)
+
+
+@contextmanager
+def translated(name: str, secrets: frozenset[str] = frozenset()) -> Iterator[None]:
+    """Turn what is raised inside into errors of this package.
+
+    The original is cut off from the traceback on purpose: providers put parts
+    of keys, and whole requests, into their messages.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - providers share no base class; nothing is lost
+        raise translate(error, name, secrets) from None
+
+
+_OPERATIONAL = re.compile(
+    r"key|secret|password|access|auth|header|cookie|proxy|client|callback|cache|verbose|metadata"
+    r"|tags|timeout|retries|socket|limiter|stream|organi[sz]ation|^name$|^profile$|query"
+)
+
+
+def identity_of(provided: Any) -> str:
+    """Return the identity of a LangChain object: class, model name, hash of its settings.
+
+    The settings are its plain fields, without what only concerns the connection
+    and without anything that is, or is named like, a secret.
+    """
+    model = next(
+        (
+            str(value)
+            for field in ("model", "model_name", "model_id", "deployment_name")
+            if isinstance(value := getattr(provided, field, None), str) and value
+        ),
+        "",
+    )
+    fields = getattr(type(provided), "model_fields", None) or vars(provided)
+    settings = {
+        field: _without_user(value)
+        for field in fields
+        if not _OPERATIONAL.search(field) and _is_plain(value := getattr(provided, field, None))
+    }
+    name = f"{type(provided).__module__.partition('.')[0]}.{type(provided).__name__}"
+    return f"{name}:{model or 'unnamed'}@{content_hash(settings)[:12]}"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _without_user(value: Any) -> Any:
+    """Return a setting without user name and password in an address, and without nested keys."""
+    if isinstance(value, str):
+        return re.sub(r"(?<=://)[^\s/@]+@", "", value).partition("?")[0]
+    if isinstance(value, dict):
+        return {
+            key: _without_user(item) for key, item in value.items() if not _OPERATIONAL.search(key)
+        }
+    if isinstance(value, list | tuple):
+        return [_without_user(item) for item in value]
+    return value
+
+
+def secrets_of(provided: Any) -> frozenset[str]:
+    """Return every secret string that a LangChain object holds, for :func:`redact`."""
+    found: set[str] = set()
+    fields = getattr(type(provided), "model_fields", None) or vars(provided)
+    for field in fields:
+        value = getattr(provided, field, None)
+        reveal = getattr(value, "get_secret_value", None)
+        if reveal is not None:
+            value = reveal()
+        elif isinstance(value, Mapping) and "header" in field:
+            found.update(str(item) for item in value.values())
+        elif not re.search(r"key|secret|password|token$", field):
+            continue
+        if isinstance(value, str):
+            found.add(value)
+    return frozenset(secret for secret in found if len(secret) >= 6)

@@ -1,0 +1,193 @@
+"""From a name to a model.
+
+Light to import; the library behind a name is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from reflectory.errors import ModelError
+from reflectory.models.device import DeviceName, DtypeName
+from reflectory.models.embedders import resolve_embedder
+from reflectory.models.langchain import LangChainModel
+from reflectory.models.progress import Progress
+from reflectory.models.protocol import Model
+from reflectory.models.provider_errors import redact
+from reflectory.models.store import check_allowed
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+__all__ = ["ModelPool", "resolve_embedder", "resolve_model"]
+
+_ACCEPTED = (
+    "use `local`, `local:PATH_OR_HUB_ID`, `PROVIDER:MODEL` (for example "
+    "`openai:gpt-4.1-mini` or `ollama:llama3.2`), a LangChain chat model, or an object that "
+    "meets reflectory.models.protocol.Model"
+)
+
+
+def resolve_model(
+    spec: object,
+    *,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
+    adapter: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Return a model from a name or an object.
+
+    Args:
+        spec: ``local`` (the default model), ``local:PATH_OR_HUB_ID``,
+            ``PROVIDER:MODEL`` as LangChain's ``init_chat_model`` understands it, a
+            LangChain chat model, or anything that meets the protocol.
+        device: Where a local model runs.
+        dtype: Number format of a local model.
+        adapter: Folder of a LoRA adapter for a local model.
+        progress: Is told how far the download of the default model is.
+
+    Raises:
+        ModelError: It is nothing of the above, a package or key is missing, or
+            there is an adapter for something that is not local.
+        UserError: The device is not there.
+        BackendError: A download failed.
+    """
+    kind, _, rest = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if spec == "local" or (kind == "local" and rest):
+        from reflectory.models.local import LocalModel
+
+        return LocalModel.load(
+            _local_source(rest, progress), device=device, dtype=dtype, adapter=adapter
+        )
+    if adapter is not None:
+        raise ModelError(
+            f"the adapter {adapter} was given for {_shown(spec)}, which is not local",
+            hint="adapters work with `local` and `local:PATH_OR_HUB_ID`",
+        )
+    if isinstance(spec, str):
+        if not (kind and rest) or kind == "local":
+            raise ModelError(f"{spec!r} is no model", hint=_ACCEPTED)
+        check_allowed(spec)
+        return LangChainModel(_from_provider(kind, rest))
+    if isinstance(spec, Model):
+        return spec
+    if _is_chat_model(spec):
+        return LangChainModel(spec)
+    raise ModelError(f"{_shown(spec)} is no model", hint=_ACCEPTED)
+
+
+def _local_source(rest: str, progress: Progress | None) -> Path | str:
+    if not rest:
+        from reflectory.models.defaults import ensure_language_model
+
+        return ensure_language_model(progress).path
+    check_allowed(rest)
+    return rest
+
+
+def _shown(spec: object) -> str:
+    return repr(spec) if isinstance(spec, str) else f"an object of {type(spec).__name__}"
+
+
+def _is_chat_model(spec: object) -> TypeGuard[BaseChatModel]:
+    from langchain_core.language_models import BaseChatModel
+
+    return isinstance(spec, BaseChatModel)
+
+
+def _from_provider(provider: str, model: str) -> BaseChatModel:
+    """Return LangChain's chat model for a provider."""
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise ModelError(
+            f"{provider}:{model} needs the package langchain",
+            hint="pip install 'reflectory[providers]'",
+        ) from error
+    try:
+        made: BaseChatModel = init_chat_model(model, model_provider=provider)
+    except ImportError as error:
+        raise ModelError(
+            f"{provider}:{model} needs the provider's package: {error}",
+            hint="install the package named above; `pip install 'reflectory[providers]'` brings "
+            "LangChain and OpenAI's",
+        ) from error
+    except Exception as error:  # noqa: BLE001 - see below
+        # A missing key raises another class with every provider, and a wrong
+        # provider a ValueError whose text lists those that exist.
+        said = redact(" ".join(str(error).split()))[:500]
+        raise ModelError(
+            f"{provider}:{model} cannot be used: {said}",
+            hint="set the provider's key in its environment variable, and check the provider's "
+            "name; " + _ACCEPTED,
+        ) from None
+    return made
+
+
+class ModelPool:
+    """Loads each named model once, however many roles ask for it.
+
+    Two names that lead to the same folder share one model. Objects that were
+    handed over are passed through and stay their owner's to close.
+
+    Args:
+        device: Where local models run.
+        dtype: Number format of local models.
+        progress: Is told how far a download is.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: DeviceName = "auto",
+        dtype: DtypeName = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        self._device: DeviceName = device
+        self._dtype: DtypeName = dtype
+        self._progress = progress
+        self._models: dict[tuple[str, str | None], Model] = {}
+        self._lock = threading.Lock()
+
+    def get(self, spec: object, *, adapter: str | Path | None = None) -> Model:
+        """Return the model of ``spec``, loading it when it is the first to be asked for.
+
+        May be called from several threads; raises what :func:`resolve_model` raises.
+        """
+        if not isinstance(spec, str):
+            return resolve_model(spec, adapter=adapter)
+        with self._lock:
+            key = (
+                self._canonical(spec),
+                None if adapter is None else str(Path(adapter).expanduser().resolve()),
+            )
+            if key not in self._models:
+                self._models[key] = resolve_model(
+                    spec,
+                    device=self._device,
+                    dtype=self._dtype,
+                    adapter=adapter,
+                    progress=self._progress,
+                )
+            return self._models[key]
+
+    def _canonical(self, spec: str) -> str:
+        """Return one name for the names that lead to the same folder."""
+        kind, _, rest = spec.partition(":")
+        if spec == "local":
+            folder = Path(_local_source("", self._progress))
+        elif kind == "local" and Path(rest).expanduser().is_dir():
+            folder = Path(rest).expanduser()
+        else:
+            return spec
+        return f"local:{folder.resolve()}"
+
+    async def aclose(self) -> None:
+        """Close every model that was loaded here."""
+        with self._lock:
+            models, self._models = list(self._models.values()), {}
+        for model in models:
+            await model.aclose()

@@ -1,0 +1,246 @@
+"""From files and folders to documents.
+
+Plain text, Markdown, HTML, PDF and JSON Lines are read. A file that was named
+must be readable; one that merely lies in a folder may be skipped, and is
+reported. Ids are paths relative to what was given, never paths of a machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from reflectory.errors import DocumentError
+from reflectory.retrieval.readers_markup import read_html, read_pdf
+from reflectory.retrieval.readers_text import (
+    Found,
+    SkippedFile,
+    read_json_lines,
+    read_markdown,
+    read_plain,
+)
+from reflectory.types import Document, Record
+
+READERS: dict[str, Callable[[bytes, str], Found]] = {
+    ".txt": read_plain,
+    ".text": read_plain,
+    ".rst": read_plain,
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".html": read_html,
+    ".htm": read_html,
+    ".pdf": read_pdf,
+    ".jsonl": read_json_lines,
+}
+"""What reads which suffix: (bytes of the file, its name) -> documents."""
+
+MAX_BYTES = 64 * 2**20
+"""Default limit of a file's size in bytes."""
+
+_REASONS_SHOWN = 10
+
+Paths = str | Path | Iterable[str | Path]
+
+
+class ReadResult(Record):
+    """What was read and what was not.
+
+    Attributes:
+        documents: In the order of the paths given; sorted within a folder.
+        skipped: Files of folders, and rows without text, that were not read.
+    """
+
+    documents: tuple[Document, ...]
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+class _File(NamedTuple):
+    path: Path
+    name: str  # relative to the folder given, with forward slashes
+    parent: str  # name of the folder it was found in, to tell two equal names apart
+    named: bool  # whether it was itself named by the caller
+
+
+def read_documents(paths: Paths, *, max_bytes: int = MAX_BYTES) -> ReadResult:
+    """Read files and folders (recursively, sorted, without hidden files).
+
+    Args:
+        paths: One path or several.
+        max_bytes: Largest file that is read.
+
+    Returns:
+        At least one document, with unique ids, and what was skipped.
+
+    Raises:
+        DocumentError: A named path is missing or cannot be read, an id occurs
+            twice, or nothing at all could be read.
+    """
+    skipped: list[SkippedFile] = []
+    documents = tuple(iter_documents(paths, max_bytes=max_bytes, on_skipped=skipped.append))
+    return ReadResult(documents=documents, skipped=tuple(skipped))
+
+
+def iter_documents(
+    paths: Paths,
+    *,
+    max_bytes: int = MAX_BYTES,
+    on_skipped: Callable[[SkippedFile], None] | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of files and folders one after the other.
+
+    Args:
+        paths: One path or several.
+        max_bytes: Largest file that is read.
+        on_skipped: Called for everything that is skipped.
+
+    Raises:
+        DocumentError: As :func:`read_documents`; missing paths at once, the rest
+            when the iterator comes to it.
+    """
+    skipped: list[SkippedFile] = []
+    files = _list_files(paths, skipped)
+    return _read_all(files, skipped, max_bytes, on_skipped or (lambda _: None))
+
+
+def _read_all(
+    files: list[_File],
+    listed: list[SkippedFile],
+    max_bytes: int,
+    on_skipped: Callable[[SkippedFile], None],
+) -> Iterator[Document]:
+    reasons: list[SkippedFile] = []
+    places: dict[str, str] = {}
+    found = (item for file in files for item in _read_file(file, max_bytes))
+    for item in chain(listed, found):
+        if isinstance(item, SkippedFile):
+            reasons.append(item)
+            on_skipped(item)
+            continue
+        if item.id in places:
+            raise DocumentError(
+                f"the document id {item.id!r} occurs in {places[item.id]} and in {item.source}",
+                hint="ids must differ; rename one of the two",
+            )
+        places[item.id] = item.source
+        yield item
+    if not places:
+        lines = [f"\n  - {skip.path}: {skip.reason}" for skip in reasons[:_REASONS_SHOWN]]
+        more = len(reasons) - len(lines)
+        if more > 0:
+            lines.append(f"\n  - and {more} more")
+        raise DocumentError(
+            "no readable document" + ("".join(lines) or ": the folder is empty"),
+            hint=f"readable are {', '.join(READERS)}",
+        )
+
+
+def _read_file(file: _File, max_bytes: int) -> Found:
+    """Read one file; what is wrong with it is an error if it was named, else a reason."""
+    try:
+        reader = READERS.get(file.path.suffix.lower())
+        if reader is None:
+            raise DocumentError(
+                f"{file.name}: files of type {file.path.suffix or 'without a suffix'} are not read",
+                hint=f"readable are {', '.join(READERS)}",
+            )
+        found = reader(_bytes_of(file, max_bytes), file.name)
+        texts = [item for item in found if isinstance(item, Document)]
+        if not any(document.text.strip() for document in texts):
+            raise DocumentError(f"{file.name}: there is no text in it", hint="remove or fill it")
+        return found
+    except DocumentError as error:
+        if file.named:
+            raise
+        return [SkippedFile(path=file.name, reason=error.message.removeprefix(f"{file.name}: "))]
+
+
+def _bytes_of(file: _File, max_bytes: int) -> bytes:
+    if not file.path.is_file():  # a pipe or a device could be read for ever
+        raise DocumentError(f"{file.name}: not a regular file", hint="give a file or a folder")
+    try:
+        with file.path.open("rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise DocumentError(
+            f"{file.name}: cannot be read ({error.strerror or error})",
+            hint="check its permissions",
+        ) from error
+    if len(data) > max_bytes:
+        raise DocumentError(
+            f"{file.name}: larger than {max_bytes / 2**20:.3g} MiB",
+            hint="split it, or raise max_bytes",
+        )
+    return data
+
+
+def _list_files(paths: Paths, skipped: list[SkippedFile]) -> list[_File]:
+    """Return the files to read, each once, under names that differ."""
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise DocumentError("no documents were given", hint="give files or folders")
+    files: list[_File] = []
+    for entry in given:
+        path = Path(entry).expanduser()
+        if not str(entry).strip():
+            raise DocumentError("a path is empty", hint="give files or folders")
+        try:
+            exists, is_folder = path.exists(), path.is_dir()
+        except (OSError, ValueError) as error:
+            raise DocumentError(
+                f"{entry}: not a usable path ({error})", hint="check the spelling"
+            ) from error
+        if not exists:
+            raise DocumentError(
+                f"{entry}: no such file or folder", hint="check the spelling and where you are"
+            )
+        if is_folder:
+            files.extend(_walk(path, skipped))
+        else:
+            files.append(_File(path, _printable(path.name), path.resolve().parent.name, True))
+    once: dict[Path, _File] = {}
+    for file in files:
+        known = once.setdefault(file.path.resolve(), file)
+        if file.named and not known.named:  # in a folder and named as well: then it must be read
+            once[file.path.resolve()] = known._replace(named=True)
+    return _with_unique_names(list(once.values()))
+
+
+def _walk(folder: Path, skipped: list[SkippedFile]) -> Iterator[_File]:
+    def unreadable(error: OSError) -> None:
+        name = os.path.relpath(error.filename, folder).replace(os.sep, "/")
+        skipped.append(SkippedFile(path=_printable(name), reason=error.strerror or str(error)))
+
+    parent = _printable(folder.resolve().name)
+    files: list[_File] = []
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                path = Path(root) / name
+                relative = _printable(path.relative_to(folder).as_posix())
+                files.append(_File(path, relative, parent, False))
+    return iter(sorted(files, key=lambda file: file.name))
+
+
+def _printable(name: str) -> str:
+    """Return a file name as valid Unicode; names on disk can be any bytes."""
+    return name.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _with_unique_names(files: list[_File]) -> list[_File]:
+    """Tell equal names apart by their folder, and if that is equal too by a number."""
+    repeated = Counter(file.name for file in files)
+    taken: set[str] = set()
+    unique: list[_File] = []
+    for file in files:
+        plain = f"{file.parent}/{file.name}" if repeated[file.name] > 1 else file.name
+        name, number = plain, 2
+        while name in taken:
+            name, number = f"{plain}~{number}", number + 1
+        taken.add(name)
+        unique.append(file._replace(name=name))
+    return unique

@@ -1,0 +1,191 @@
+"""Readers of HTML (beautifulsoup4) and PDF (pypdf), loaded when first needed."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from io import BytesIO
+from typing import Any
+
+from reflectory.errors import DocumentError
+from reflectory.retrieval.preprocess import clean_line
+from reflectory.retrieval.readers_text import Found, decode, stem_of
+from reflectory.retrieval.sentences import words
+from reflectory.types import Document
+
+_INVISIBLE_TAGS = words(
+    "script style noscript template head svg iframe object embed audio video canvas"
+)
+_PARAGRAPH_TAGS = words(
+    "p div section article main header footer nav aside blockquote pre ul ol dl table figure "
+    "figcaption form fieldset address hr h1 h2 h3 h4 h5 h6 details summary body"
+)
+_LINE_TAGS = words("br li dt dd tr caption option")
+_HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+_HIDDEN_STYLE = re.compile(r"(display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def read_html(data: bytes, name: str) -> Found:
+    """Read what a page shows: no scripts, styles or hidden elements.
+
+    Headings and list items get the marks of Markdown, so that passages can follow them.
+
+    Raises:
+        DocumentError: The page is in an unknown encoding.
+    """
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(_decode_html(data, name), "html.parser")
+    heading = soup.title or soup.find("h1")
+    title = clean_line(heading.get_text(" ")) if heading is not None else ""
+    return [Document(id=name, title=title or stem_of(name), text=_visible_text(soup), source=name)]
+
+
+def _decode_html(data: bytes, name: str) -> str:
+    """Believe what the page says of its encoding if that is true, and else what its bytes say."""
+    from bs4.dammit import EncodingDetector
+
+    declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+    if declared and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return data.decode(declared)
+        except (LookupError, UnicodeDecodeError):
+            pass  # the declaration is wrong, which is common; the bytes decide
+    return decode(data, name)
+
+
+def _is_hidden(tag: Any) -> bool:
+    return (
+        tag.name in _INVISIBLE_TAGS
+        or tag.has_attr("hidden")
+        or tag.get("aria-hidden") == "true"
+        or bool(_HIDDEN_STYLE.search(str(tag.get("style", ""))))
+    )
+
+
+def _visible_text(soup: Any) -> str:
+    """Walk the tree with a stack of its own: pages nest deeper than Python recurses."""
+    from bs4 import NavigableString, Tag
+    from bs4.element import PreformattedString
+
+    out: list[str] = []
+    stack: list[Any] = [soup]
+    preformatted = 0
+    while stack:
+        node = stack.pop()
+        if isinstance(node, _Close):
+            preformatted -= node.preformatted
+            out.append(node.text)
+        elif isinstance(node, PreformattedString):
+            pass  # comments, doctypes, processing instructions
+        elif isinstance(node, NavigableString):
+            out.append(str(node) if preformatted else re.sub(r"\s+", " ", node))
+        elif isinstance(node, Tag) and not _is_hidden(node):
+            is_preformatted = node.name in {"pre", "textarea"}
+            preformatted += is_preformatted
+            before, after = _breaks(node.name)
+            out.append(before)
+            stack.append(_Close(after, is_preformatted))
+            stack.extend(reversed(node.contents))
+    return _join(out)
+
+
+class _Close:
+    """Marks on the stack that an element ends here."""
+
+    def __init__(self, text: str, preformatted: bool) -> None:
+        self.text = text
+        self.preformatted = preformatted
+
+
+def _breaks(name: str) -> tuple[str, str]:
+    """Return what stands before and after the content of a tag."""
+    if name in _HEADINGS:
+        return "\n\n" + _HEADINGS[name], "\n\n"
+    if name in _PARAGRAPH_TAGS:
+        return "\n\n", "\n\n"
+    if name == "li":
+        return "\n- ", "\n"
+    if name in _LINE_TAGS:
+        return "\n", "\n" if name != "br" else ""
+    if name in {"td", "th"}:
+        return " ", " "
+    return "", ""
+
+
+def _join(parts: list[str]) -> str:
+    """Join pieces; a space never follows a space or begins a line, as on a screen."""
+    out: list[str] = []
+    for part in parts:
+        if part.startswith(" ") and (not out or out[-1][-1] in " \n"):
+            part = part[1:]
+        if part:
+            out.append(part)
+    lines = [line.rstrip() for line in "".join(out).split("\n")]
+    return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+
+# pypdf's documentation: "broken PDF files might cause other exceptions" than its
+# own. These are the ones that reading a malformed structure leads to.
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    NotImplementedError,
+    AssertionError,
+    RecursionError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+
+
+def read_pdf(data: bytes, name: str) -> Found:
+    """Read the text of a PDF; pages are separated by a blank line.
+
+    Raises:
+        DocumentError: It is damaged, needs a password, or has no text (a scan).
+    """
+    from pypdf import PdfReader
+    from pypdf.errors import DependencyError, FileNotDecryptedError, PyPdfError
+
+    try:
+        reader = PdfReader(BytesIO(data))
+        # Many files are encrypted with an empty password, which any viewer tries.
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise FileNotDecryptedError("it needs a password")
+        texts = [page.extract_text() or "" for page in reader.pages]
+        title = str((reader.metadata and reader.metadata.title) or "")
+    except (FileNotDecryptedError, DependencyError) as error:
+        raise DocumentError(
+            f"{name}: the PDF is encrypted ({error})", hint="save a copy without a password"
+        ) from error
+    except (PyPdfError, *_MALFORMED) as error:
+        raise DocumentError(
+            f"{name}: the PDF is damaged ({type(error).__name__}: {error})",
+            hint="open it in a viewer and save it anew, or save its text",
+        ) from error
+    if not any(text.strip() for text in texts):
+        raise DocumentError(
+            f"{name}: no page of the PDF has text",
+            hint="it is probably scanned; run character recognition (OCR) on it first",
+        )
+    pages: list[int] = []
+    length = 0
+    for text in texts:
+        pages.append(length)
+        length += len(text) + 2
+    return [
+        Document(
+            id=name,
+            title=clean_line(title) or stem_of(name),
+            text="\n\n".join(texts),
+            source=name,
+            pages=tuple(pages),
+        )
+    ]

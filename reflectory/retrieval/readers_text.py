@@ -1,0 +1,200 @@
+"""Readers of plain text, Markdown and JSON Lines, and how bytes become text."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+from reflectory.errors import DocumentError
+from reflectory.types import Document, Record
+
+
+class SkippedFile(Record):
+    """Something in a folder that was not read.
+
+    Attributes:
+        path: The file, relative to the folder that was given; with ``:LINE`` for a row.
+        reason: Why, in one sentence.
+    """
+
+    path: str
+    reason: str
+
+
+Found = list[Document | SkippedFile]
+"""What a reader makes of one file."""
+
+_BYTE_ORDER_MARKS = (
+    # UTF-32 first: its little-endian mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WESTERN_SHARE = 0.25
+"""Most bytes above 127 of a text in cp1252: French has about 0.05, Cyrillic 0.8."""
+
+_ATX_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$")
+_SETEXT_LINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+
+
+def stem_of(name: str) -> str:
+    """Return the file name without folder and suffix: the title of last resort."""
+    return PurePosixPath(name).stem
+
+
+def decode(data: bytes, name: str) -> str:
+    """Return the text of a file.
+
+    A byte order mark decides. Otherwise the bytes are UTF-8, or else cp1252, the
+    usual encoding of old files from Western Europe. cp1252 is only believed when
+    it is plausible: never latin-1, which calls every file a text, not for a
+    UTF-8 file with a damaged spot, and not when a quarter of the bytes would be
+    accented letters, as in a file that is really Cyrillic or Japanese. A refused
+    file is better than one that is silently misread.
+
+    Raises:
+        DocumentError: The bytes are no text, or in an encoding that is not known.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            return _decode_strictly(data, encoding, name)
+    if b"\0" in data:
+        raise DocumentError(
+            f"{name}: binary data, or UTF-16 without a byte order mark",
+            hint="save it as UTF-8 text",
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        lenient = data.decode("utf-8", errors="replace")
+        damaged = lenient.count("\ufffd")
+        intact = sum(1 for character in lenient if character > "\x7f") - damaged
+        high = sum(1 for byte in data if byte > 0x7F)
+        control = sum(1 for byte in data if byte < 0x20 and byte not in b"\t\n\r\f\x1b")
+        if intact > damaged or high > _WESTERN_SHARE * len(data) or control > 0:
+            raise DocumentError(
+                f"{name}: not valid UTF-8 at byte {error.start}",
+                hint="save it as UTF-8 text, or remove it if it is not a text",
+            ) from error
+        return _decode_strictly(data, "cp1252", name)
+
+
+def _decode_strictly(data: bytes, encoding: str, name: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DocumentError(
+            f"{name}: not valid {encoding} at byte {error.start}", hint="save it as UTF-8 text"
+        ) from error
+
+
+def read_plain(data: bytes, name: str) -> Found:
+    """Read a plain text; its title is the file's name."""
+    return [Document(id=name, title=stem_of(name), text=decode(data, name), source=name)]
+
+
+def read_markdown(data: bytes, name: str) -> Found:
+    """Read Markdown as it is; its title is the first heading."""
+    text = decode(data, name)
+    return [Document(id=name, title=_first_heading(text) or stem_of(name), text=text, source=name)]
+
+
+def _first_heading(text: str) -> str:
+    fence = ""
+    before = ""
+    lines = text.splitlines()
+    if lines and lines[0].rstrip() == "---":  # front matter, up to the next such line
+        closing = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), 0)
+        lines = lines[closing + 1 :]
+    for line in lines:
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence):
+                fence = ""
+            continue
+        if mark:
+            fence = mark[1]
+            continue
+        heading = _ATX_HEADING.match(line)
+        if heading and heading[1]:
+            return heading[1]
+        if before and _SETEXT_LINE.match(line):
+            return before
+        before = line.strip()
+    return ""
+
+
+def read_json_lines(data: bytes, name: str) -> Found:
+    """Read JSON Lines: ``text``, and where present ``title`` and ``id``.
+
+    Further fields with a string, number or truth value become metadata; lists
+    and objects are left out. A row whose text is empty is skipped and reported.
+
+    Raises:
+        DocumentError: A line is no JSON object, has no ``text``, or repeats an id.
+    """
+    found: Found = []
+    lines: dict[str, int] = {}
+    # Not splitlines: a JSON string may hold U+2028 as it is.
+    for number, line in enumerate(decode(data, name).split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{name}:{number}"
+        row = _row_of(line, place)
+        if not row["text"].strip():
+            found.append(SkippedFile(path=place, reason="its text is empty"))
+            continue
+        document = _document_of(row, place)
+        if document.id in lines:
+            raise DocumentError(
+                f"{place}: the id {document.id!r} was used in line {lines[document.id]}",
+                hint="ids must differ; leave them out to have them made",
+            )
+        lines[document.id] = number
+        found.append(document)
+    return found
+
+
+def _row_of(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{place}: not JSON ({error})", hint="mend this line") from error
+    if not isinstance(row, dict):
+        raise DocumentError(
+            f"{place}: expected an object, got {type(row).__name__}",
+            hint='each line looks like {"text": "...", "title": "..."}',
+        )
+    if not isinstance(row.get("text"), str):
+        fields = ", ".join(list(row)[:8]) or "none"
+        raise DocumentError(
+            f"{place}: no string field `text` (fields: {fields})",
+            hint='each line looks like {"text": "...", "title": "..."}',
+        )
+    return row
+
+
+def _document_of(row: dict[str, Any], place: str) -> Document:
+    title, given = row.get("title"), row.get("id")
+    if title is not None and not isinstance(title, str):
+        raise DocumentError(f"{place}: `title` is not a string", hint="give a string or leave it")
+    if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+        raise DocumentError(f"{place}: `id` is neither string nor integer", hint="or leave it out")
+    metadata = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in row.items()
+        if key not in {"text", "title", "id"} and isinstance(value, str | int | float)
+    }
+    return Document(
+        id=place if given is None or given == "" else str(given),
+        title=title or "",
+        text=row["text"],
+        source=place,
+        metadata=metadata,
+    )

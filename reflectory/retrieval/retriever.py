@@ -1,0 +1,184 @@
+"""RETRIEVE of Algorithm 1: the protocol, and its implementation over a passage index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from reflectory.config import RetrievalConfig
+from reflectory.errors import UserError
+from reflectory.models.protocol import Embedder, content_hash
+from reflectory.retrieval.index import PassageIndex
+from reflectory.retrieval.passages import estimate_tokens
+from reflectory.retrieval.readers_text import SkippedFile
+from reflectory.types import Document, ScoredPassage
+
+_PROBE = (
+    "Ice on Mars? In 1976, Viking-2 measured -120 °C; naïve models said otherwise (see Fig. 3)."
+)
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Where the loop gets its passages from.
+
+    Contract:
+        - ``fingerprint`` never changes, and names everything that decides what is
+          found: two retrievers with one fingerprint find the same for the same query.
+        - ``prepare`` does all the work that can be done before a query; calling it
+          again, or many times at once, is harmless. ``retrieve`` prepares by itself
+          when nobody did.
+        - ``retrieve`` may be called many times at once; cancelling one call harms
+          no other. It returns records that the caller may keep, with unique ids.
+        - Errors are those of :mod:`reflectory.errors`.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what is searched and how."""
+        ...
+
+    async def prepare(self) -> int:
+        """Preprocess and index; return the number of documents, 0 when it is unknown."""
+        ...
+
+    async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
+        """Return the S_i of all documents in one list.
+
+        Args:
+            query: The instruction, or a question.
+            per_document: Most passages of one document, at least 1.
+            limit: Most passages in all, at least 1.
+
+        Returns:
+            Passages with scores that do not rise; equal ones are ordered by id.
+            Fewer than ``limit``, or none, when there are no more.
+        """
+        ...
+
+
+class IndexRetriever:
+    """Searches an index that exists already.
+
+    Args:
+        index: The index.
+        embedder: Embeds the queries.
+
+    Raises:
+        UserError: The index was made with another embedder.
+    """
+
+    def __init__(self, index: PassageIndex, embedder: Embedder) -> None:
+        if index.embedder_fingerprint != embedder.fingerprint:
+            raise UserError(
+                f"the index was made with the embedder {index.embedder_fingerprint}, "
+                f"not with {embedder.fingerprint}",
+                hint="use that embedder, or build the index again with this one",
+            )
+        self.index = index
+        self._embedder = embedder
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the index, its embedder included."""
+        return self.index.fingerprint
+
+    async def prepare(self) -> int:
+        """Return the number of documents; there is nothing left to do."""
+        return len(self.index.documents)
+
+    async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
+        """Embed the query and search; see :class:`Retriever`."""
+        (vector,) = await self._embedder.embed([query])
+        # FAISS releases the interpreter while it searches, so other loops go on.
+        return await asyncio.to_thread(self.index.search_per_document, vector, per_document, limit)
+
+
+class DocumentRetriever:
+    """Indexes documents when they are first needed, once, and searches them.
+
+    Args:
+        documents: The documents.
+        embedder: Embeds passages and queries.
+        config: How long a passage may be.
+        count_tokens: Counts the tokens of a passage, best as the student does; an
+            estimate from the bytes when ``None``.
+        skipped: What was not read, for whoever reports it.
+        progress: Called with (passages embedded, passages in all) while indexing.
+    """
+
+    def __init__(
+        self,
+        documents: Sequence[Document],
+        embedder: Embedder,
+        config: RetrievalConfig,
+        *,
+        count_tokens: Callable[[str], int] | None = None,
+        skipped: Sequence[SkippedFile] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.documents = tuple(documents)
+        self.skipped = tuple(skipped)
+        self._embedder = embedder
+        self._passage_tokens = config.passage_tokens
+        self._count_tokens = count_tokens or estimate_tokens
+        self._progress = progress
+        self._ready: IndexRetriever | None = None
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._fingerprint = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of documents, embedder and passage length, known before indexing."""
+        if not self._fingerprint:
+            # A function has no identity of its own; what it counts for one text
+            # of many kinds of token tells one tokenizer from another.
+            digest = content_hash(
+                [content_hash(document.model_dump(mode="json")) for document in self.documents],
+                self._embedder.fingerprint,
+                self._passage_tokens,
+                self._count_tokens(_PROBE),
+            )
+            self._fingerprint = f"documents:{digest[:32]}"
+        return self._fingerprint
+
+    async def prepare(self) -> int:
+        """Build the index unless it is there; return the number of documents.
+
+        Raises:
+            DocumentError: See :meth:`PassageIndex.build`; a later call tries again.
+        """
+        return await (await self._prepared()).prepare()
+
+    async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
+        """Search, after indexing where needed; see :class:`Retriever`."""
+        retriever = await self._prepared()
+        return await retriever.retrieve(query, per_document=per_document, limit=limit)
+
+    async def index(self) -> PassageIndex:
+        """Return the index, built where needed; save it to spare the next run the work."""
+        return (await self._prepared()).index
+
+    async def _prepared(self) -> IndexRetriever:
+        if self._ready is not None:
+            return self._ready
+        async with self._lock_of_this_loop():
+            if self._ready is None:
+                index = await PassageIndex.build(
+                    self.documents,
+                    self._embedder,
+                    passage_tokens=self._passage_tokens,
+                    count_tokens=self._count_tokens,
+                    progress=self._progress,
+                )
+                self._ready = IndexRetriever(index, self._embedder)
+        return self._ready
+
+    def _lock_of_this_loop(self) -> asyncio.Lock:
+        # An asyncio lock belongs to one event loop, a retriever may outlive it. Two
+        # loops at once would build twice, with the same result.
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = (loop, asyncio.Lock())
+        return self._lock[1]

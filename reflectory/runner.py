@@ -1,0 +1,232 @@
+"""Many instructions: at the same time, each failure its own, kept in a run directory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reflectory.assembly import Parts, Sources
+from reflectory.config import LoopConfig, RunConfig
+from reflectory.driver import OnEvent, Review, check_instruction, drive
+from reflectory.errors import BackendError, OutputError, StorageError, UserError
+from reflectory.graphs.outcome import failed_trajectory, trajectory_of
+from reflectory.models.device import describe_device
+from reflectory.runs.cached_model import CachedModel
+from reflectory.runs.checkpoints import open_checkpointer, prune
+from reflectory.runs.directory import RunDirectory
+from reflectory.runs.instructions import Instruction
+from reflectory.runs.manifest import ModelRecord
+from reflectory.runs.scheduler import run_many
+from reflectory.types import Trajectory
+
+if TYPE_CHECKING:
+    from reflectory.loop import ReflectiveLoop
+
+
+class Runner:
+    """Runs many loops of one :class:`~reflectory.loop.ReflectiveLoop`.
+
+    Args:
+        loop: What to run.
+        settings: The configuration that a run directory records; by default made
+            from the loop.
+        on_event: Told of every finished node.
+        on_review: Answers when the configuration asks for a person.
+    """
+
+    def __init__(
+        self,
+        loop: ReflectiveLoop,
+        *,
+        settings: RunConfig | None = None,
+        on_event: OnEvent | None = None,
+        on_review: Review | None = None,
+    ) -> None:
+        self.settings = settings or run_config_of(loop.sources, loop.config)
+        self._loop = loop
+        self._config: LoopConfig = loop.config
+        self._on_event = on_event
+        self._on_review = on_review
+
+    async def stream(
+        self,
+        items: Iterable[Instruction],
+        *,
+        concurrency: int,
+        output: str | Path | None = None,
+        retry_failed: bool = False,
+    ) -> AsyncGenerator[Trajectory]:
+        """Yield a trajectory per instruction, as they finish.
+
+        Args:
+            items: Read lazily, never more than ``concurrency`` in flight.
+            concurrency: Loops at the same time, at least 1.
+            output: Run directory; what is finished there is yielded from it.
+            retry_failed: Run again the instructions that failed in an earlier session.
+
+        Raises:
+            UserError: ``concurrency`` is below 1, or the run directory does not fit.
+            StorageError: The disk is full; what is finished is kept.
+        """
+        if concurrency < 1:
+            raise UserError(f"concurrency must be at least 1, got {concurrency}")
+        async with AsyncExitStack() as stack:
+            parts = await self._loop.aopen()
+            session = _Session(self, parts)
+            if output is not None:
+                await session.use_directory(stack, Path(output), retry_failed)
+            results = run_many(items, session.trajectory_for, concurrency=concurrency)
+            async with aclosing(results):
+                async for trajectory in results:
+                    yield trajectory
+            session.finish()
+
+    @property
+    def sources(self) -> Sources:
+        """What the user named."""
+        return self._loop.sources
+
+
+class _Session:
+    """One stretch of work on a list of instructions, with or without a directory."""
+
+    def __init__(self, runner: Runner, parts: Parts) -> None:
+        self._runner = runner
+        self._parts = parts
+        self._config = parts.config
+        self._live = parts.context()
+        self._fingerprints = parts.fingerprints()
+        self._directory: RunDirectory | None = None
+        self._caches: list[CachedModel] = []
+        self._saver: Any = None
+        self._retry_failed = False
+
+    async def use_directory(self, stack: AsyncExitStack, path: Path, retry_failed: bool) -> None:
+        """Keep everything in a run directory from here on."""
+        await self._parts.retriever.prepare()
+        self._fingerprints = self._parts.fingerprints()
+        directory = RunDirectory.open(
+            path,
+            self._runner.settings,
+            identity=self._fingerprints,
+            models=_model_records(self._runner.sources, self._fingerprints),
+            device=str(describe_device()),
+        )
+        stack.enter_context(directory)
+        self._directory = directory
+        self._retry_failed = retry_failed
+
+        def cached(model: Any) -> CachedModel:
+            self._caches.append(CachedModel(model, directory.calls))
+            return self._caches[-1]
+
+        self._live = self._parts.context(cached)
+        self._saver = await stack.enter_async_context(open_checkpointer(directory.checkpoints_path))
+        stack.callback(self._update_manifest, False)
+
+    async def trajectory_for(self, item: Instruction) -> Trajectory:
+        """Return the finished trajectory of an instruction, from the directory if it is there.
+
+        What concerns only this instruction is recorded as its failure. What
+        would hit every other one as well (a full disk) ends the run.
+        """
+        directory = self._directory
+        if directory is not None:
+            known = directory.trajectories.get(item.id)
+            if known is not None and (known.status == "done" or not self._retry_failed):
+                return known
+        trajectory = await self._run(item)
+        if directory is not None:
+            await asyncio.to_thread(directory.record, trajectory)
+            await prune(self._saver, item.id)
+        return trajectory
+
+    async def _run(self, item: Instruction) -> Trajectory:
+        common: dict[str, Any] = {
+            "id": item.id,
+            "models": self._fingerprints,
+            "metadata": item.metadata,
+        }
+        try:
+            state = await drive(
+                self._runner._loop.graph(self._saver or self._runner._loop.memory()),
+                self._live,
+                check_instruction(item.text),
+                item.id,
+                on_event=self._runner._on_event,
+                on_review=self._runner._on_review,
+            )
+        except StorageError:
+            raise
+        except (UserError, BackendError, OutputError) as error:
+            return failed_trajectory(error, item.text, self._config, **common)
+        return trajectory_of(state, self._config, **common)
+
+    def finish(self) -> None:
+        """Write into the manifest that every instruction has been dealt with."""
+        self._update_manifest(True)
+
+    def _update_manifest(self, finished: bool) -> None:
+        if self._directory is None:
+            return
+        done = finished or self._directory.manifest.finished is not None
+        self._directory.update_manifest(hits=sum(c.hits for c in self._caches), finished=done)
+
+
+def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
+    """Return the configuration that a run directory records.
+
+    Objects that were handed over in Python have no name that YAML could hold;
+    they stand as ``object``, and their fingerprint is in the run's identity.
+    """
+
+    def name(value: Any) -> str:
+        return value if isinstance(value, str) else "object"
+
+    documents = sources.documents
+    if isinstance(documents, str | Path):
+        documents = (documents,)
+    paths = isinstance(documents, list | tuple) and all(
+        isinstance(d, str | Path) for d in documents
+    )
+    return RunConfig(
+        documents=tuple(str(d) for d in documents) if paths else (),
+        teacher=name(sources.teacher),
+        student=name(sources.student),
+        embedder=name(sources.embedder),
+        teacher_adapter=_path(sources.teacher_adapter),
+        student_adapter=_path(sources.student_adapter),
+        device=sources.device,
+        dtype=sources.dtype,
+        loop=config,
+    )
+
+
+def _path(value: str | Path | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _model_records(sources: Sources, fingerprints: dict[str, str]) -> dict[str, ModelRecord]:
+    """Return where each model came from, for the manifest."""
+    from reflectory.models.defaults import ensure_embedding_model, ensure_language_model
+
+    records = {}
+    for part in ("teacher", "student", "embedder"):
+        named = getattr(sources, part)
+        name = named if isinstance(named, str) else type(named).__name__
+        source, sha256 = "object", ""
+        if name == "local":
+            find = ensure_embedding_model if part == "embedder" else ensure_language_model
+            found = find()
+            source, sha256 = found.source, found.sha256
+        elif name.startswith("local:"):
+            source = "folder"
+        elif isinstance(named, str):
+            source = "server"
+        records[part] = ModelRecord(
+            name=name, source=source, sha256=sha256, fingerprint=fingerprints[part]
+        )
+    return records

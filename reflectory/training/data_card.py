@@ -1,0 +1,91 @@
+"""The data card: what a data set holds and how it came about, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def data_card(manifest: dict[str, Any], *, rows_file: str) -> str:
+    """Return the card as Markdown with the front matter that the hub reads.
+
+    Args:
+        manifest: The content of ``dataset.json``.
+        rows_file: Name of the file with the rows.
+    """
+    columns = {
+        "sft": "`prompt`, `completion`",
+        "dpo": "`prompt`, `chosen`, `rejected`, `margin`",
+    }[manifest["format"]]
+    licence = manifest["sources_licence"]
+    parts = [
+        _front_matter(licence, rows_file),
+        "# Training rows made by reflectory",
+        f"{manifest['rows']} rows from {manifest['trajectories']} trajectories, in the format "
+        f"`{manifest['format']}` of TRL: columns {columns} and `provenance`.",
+        _table("What the rows come from", ("from", "rows"), manifest["kinds"]),
+        "## Rule",
+        _rule(manifest["rule"]),
+        *(_counts(manifest["counts"]) if manifest["counts"] else []),
+        "## Models",
+        _models(manifest["models"]),
+        "## Seeds",
+        ", ".join(str(seed) for seed in manifest["seeds"]) or "Not stated.",
+        "## Licence",
+        f"Licence of the source documents: {licence}. The prompts quote these documents, so "
+        "it covers the rows too; what the models' licences ask for comes on top.",
+        "## Use",
+        "```python\nfrom datasets import load_dataset\n\n"
+        f'rows = load_dataset("json", data_files="{rows_file}", split="train")\n```',
+        f"sha256 of `{rows_file}`: `{manifest['sha256']}`",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(licence: str, rows_file: str) -> str:
+    import yaml
+
+    fields = {
+        "license": licence,
+        "tags": ["reflectory", "trl"],
+        "configs": [{"config_name": "default", "data_files": rows_file}],
+    }
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---"
+
+
+def _table(title: str, head: tuple[str, str], rows: dict[str, Any]) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    return f"## {title}\n\n" + "\n".join(lines)
+
+
+def _rule(rule: dict[str, Any] | None) -> str:
+    if rule is None:
+        return "Not stated: the rows were not chosen by reflectory's curation."
+    return (
+        f"A trajectory's best response by grade G is a row when G is at least "
+        f"{rule['minimum_grade']} and it is the first response or gains at least "
+        f"{rule['minimum_gain']} on it. "
+        + (
+            f"An answer to a question is a row when its score is at least {rule['minimum_score']}. "
+            if rule["questions"]
+            else "Answers to questions are no rows. "
+        )
+        + f"A preference pair needs a margin of at least {rule['minimum_margin']}. "
+        "Blank completions, echoes of the question and repetitions are refused."
+    )
+
+
+def _counts(counts: dict[str, Any]) -> list[str]:
+    lines = ["| candidates | seen | accepted | refused, by reason |", "|---|---|---|---|"]
+    for kind, tally in counts.items():
+        reasons = ", ".join(f"{reason} {n}" for reason, n in tally["refused"].items())
+        lines.append(f"| {kind} | {tally['seen']} | {tally['accepted']} | {reasons or '-'} |")
+    return ["## What was looked at", "\n".join(lines)]
+
+
+def _models(models: dict[str, list[str]]) -> str:
+    if not models:
+        return "Not stated."
+    return "\n".join(
+        f"- {role}: {', '.join(f'`{name}`' for name in names)}" for role, names in models.items()
+    )

@@ -1,0 +1,132 @@
+"""Where an adapter comes from: fingerprints, versions and the manifest beside it.
+
+Nothing heavy is imported here, so that an adapter can be checked before a model
+is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reflectory.config import TrainingConfig, problems_of
+from reflectory.errors import ModelError
+from reflectory.types import Record
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "reflectory.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_LIBRARIES = ("reflectory", "torch", "transformers", "trl", "peft")
+
+
+class AdapterManifest(Record):
+    """What an adapter is and came from; the content of ``reflectory.json``.
+
+    It holds no clock reading and no path, so equal training gives equal bytes.
+
+    Attributes:
+        schema_version: Version of this layout.
+        base_name: Name of the base model.
+        base_fingerprint: Fingerprint of the base model (NAME@HASH/DTYPE), which the local
+            engine compares before it loads the adapter.
+        weights_sha256: Of the adapter's weights.
+        rows_sha256: Of the data set that holds exactly these rows.
+        rows: Rows that were trained on.
+        rows_shortened: Of them, those whose prompt lost its beginning.
+        rows_too_long: Rows left out because they exceed the length.
+        trajectories: Number of trajectories behind the rows.
+        kinds: Rows by what they come from.
+        config: Hyperparameters, the seed among them.
+        steps: Optimiser steps.
+        losses: Loss of every step (Equation 6), before its update.
+        target_tokens: Tokens that were learnt in one pass.
+        tokens: All tokens of one pass.
+        trainable_parameters: Parameters of the adapter.
+        total_parameters: Those of base and adapter together.
+        device: Kind of device.
+        dtype: Number format of the base weights; the adapter's are float32.
+        versions: Of the libraries that decide the outcome.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    base_name: str
+    base_fingerprint: str
+    weights_sha256: str
+    rows_sha256: str
+    rows: int
+    rows_shortened: int
+    rows_too_long: int
+    trajectories: int
+    kinds: dict[str, int]
+    config: TrainingConfig
+    steps: int
+    losses: tuple[float, ...]
+    target_tokens: int
+    tokens: int
+    trainable_parameters: int
+    total_parameters: int
+    device: str
+    dtype: str
+    versions: dict[str, str]
+
+    @property
+    def seed(self) -> int:
+        """Seed of initialisation and order."""
+        return self.config.seed
+
+    @property
+    def trainable_fraction(self) -> float:
+        """Share of parameters that is trained (Equation 8), in (0, 1)."""
+        return self.trainable_parameters / self.total_parameters
+
+
+def file_sha256(file: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide how training comes out."""
+    found: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def read_adapter_manifest(folder: str | Path) -> AdapterManifest:
+    """Read the manifest of an adapter that reflectory trained.
+
+    Raises:
+        ModelError: The folder has none, or one that cannot be read.
+    """
+    file = Path(folder) / MANIFEST_FILE
+    try:
+        data: Any = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{folder} is no adapter that reflectory trained: {error.strerror or error}",
+            hint="pass the folder that `reflectory train` wrote",
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{file} is damaged: {error}", hint="train the adapter again") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ModelError(
+            f"{file} has schema version {version}, known up to {SCHEMA_VERSION}",
+            hint="upgrade reflectory to read it",
+        )
+    try:
+        return AdapterManifest.model_validate(data)
+    except ValidationError as error:
+        raise ModelError(
+            f"{file} is damaged: {'; '.join(problems_of(error))}", hint="train the adapter again"
+        ) from error

@@ -1,0 +1,136 @@
+"""The rows that a student is trained on, each with where it came from.
+
+A row is what TRL reads (chat messages under ``prompt`` and ``completion``, or
+``prompt``, ``chosen`` and ``rejected``) plus its provenance. Nothing heavy is
+imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from pydantic import Field, field_validator
+
+from reflectory.models.protocol import Segment
+from reflectory.types import Passage, Record
+
+Format = Literal["sft", "dpo"]
+FORMATS: tuple[Format, ...] = ("sft", "dpo")
+
+
+class Message(Record):
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Provenance(Record):
+    """Where a row came from and why it was accepted.
+
+    Attributes:
+        trajectory: Id of the trajectory.
+        what: ``response`` (R_t to the instruction) or ``answer`` (R[j,t] to a question).
+        level: Level of the question; ``None`` for a response.
+        iteration: t of the response or answer.
+        passages: Ids of the passages in the prompt, in order.
+        cited: Ids of the passages that the completion rests on.
+        models: Fingerprints of teacher, student, embedder and grader.
+        grader: Name of the grader that gave the score.
+        score: G[t] of the response, or the score of the answer, in [0, 1].
+        baseline: G[0] of the trajectory; ``None`` when R_0 could not be graded.
+        source: Who wrote the completion: ``self`` for the student, otherwise a name.
+    """
+
+    trajectory: str
+    what: Literal["response", "answer"]
+    level: str | None = None
+    iteration: int = Field(ge=0)
+    passages: tuple[str, ...] = ()
+    cited: tuple[str, ...] = ()
+    models: dict[str, str] = Field(default_factory=dict)
+    grader: str
+    score: float = Field(ge=0.0, le=1.0)
+    baseline: float | None = Field(default=None, ge=0.0, le=1.0)
+    source: str = "self"
+
+
+def _check_prompt(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    # Training rebuilds the prompt through the function that inference uses, which
+    # knows one system message and one user message.
+    if [m.role for m in messages] not in (["user"], ["system", "user"]):
+        raise ValueError("a prompt is one user message, with a system message before it or not")
+    return messages
+
+
+def _check_reply(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    if len(messages) != 1 or messages[0].role != "assistant" or not messages[0].content.strip():
+        raise ValueError("must be one assistant message that is not blank")
+    return messages
+
+
+class TrainingRow(Record):
+    """One example: after this prompt, say this.
+
+    Attributes:
+        kind: ``sft``.
+        prompt: System and user message, as the student reads them when it answers.
+        completion: One assistant message.
+        provenance: Where it came from.
+    """
+
+    kind: Literal["sft"] = "sft"
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    provenance: Provenance
+
+    _prompt = field_validator("prompt")(_check_prompt)
+    _completion = field_validator("completion")(_check_reply)
+
+
+class PreferenceRow(Record):
+    """One comparison: after this prompt, rather say this than that.
+
+    Attributes:
+        kind: ``dpo``.
+        prompt: As in :class:`TrainingRow`, with the documents of the chosen one.
+        chosen: One assistant message, the best response by G.
+        rejected: One assistant message, R_0.
+        margin: G of the chosen minus G of the rejected response.
+        provenance: Where the chosen one came from; its baseline is G of the rejected.
+    """
+
+    kind: Literal["dpo"] = "dpo"
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    margin: float = Field(ge=0.0, le=1.0)
+    provenance: Provenance
+
+    _prompt = field_validator("prompt")(_check_prompt)
+    _replies = field_validator("chosen", "rejected")(_check_reply)
+
+
+class Prompter(Protocol):
+    """Makes the student's prompt; the very function that inference uses.
+
+    ``functools.partial(reflectory.agents.student.answer_segments, prompts)`` is one.
+    """
+
+    def __call__(
+        self, question: str, context: Sequence[Passage], extra: Sequence[Passage] = (), /
+    ) -> tuple[Segment, ...]:
+        """Return the prompt.
+
+        Args:
+            question: Q[j,t], or the instruction I.
+            context: C_t, in order.
+            extra: What the question alone retrieved, in order.
+        """
+        ...
+
+
+def assistant(content: str) -> tuple[Message, ...]:
+    """Return one assistant message as a row holds it."""
+    return (Message(role="assistant", content=content),)

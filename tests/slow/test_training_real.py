@@ -1,0 +1,103 @@
+"""One round on the default model: does it learn, how fast, in how much memory?"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from reflectory.config import TrainingConfig
+from reflectory.models.defaults import ensure_language_model
+from reflectory.models.engine.loading import load_adapter, load_model
+from reflectory.training import Message, Provenance, TrainingRow, train_adapter
+from reflectory.training.rows import assistant
+from reflectory.training.tokens import tokenise_rows
+
+pytestmark = pytest.mark.slow
+
+DOCUMENTS = (
+    "[1] The crater was mapped twice. The first mission dated its floor by counting small "
+    "craters, the second by the decay of potassium in a sample that was brought back. "
+)
+
+
+def rows(count, repetitions=10):
+    return [
+        TrainingRow(
+            prompt=(
+                Message(role="system", content="You work with documents."),
+                Message(
+                    role="user",
+                    content=DOCUMENTS * (repetitions + i % 5)
+                    + f"\n\nQuestion: what dates rock {i}?",
+                ),
+            ),
+            completion=assistant(f"Rock {i} is dated by the decay of its potassium. [1]"),
+            provenance=Provenance(
+                trajectory=f"t{i}", what="response", iteration=1, grader="rule", score=0.9
+            ),
+        )
+        for i in range(count)
+    ]
+
+
+def loss_on(model, tokenizer, row):
+    tokens = tokenise_rows(tokenizer, [row], 1024).rows[0]
+    with torch.no_grad():
+        out = model(
+            input_ids=torch.tensor([tokens.input_ids]), labels=torch.tensor([tokens.labels])
+        )
+    return out.loss.item()
+
+
+@pytest.fixture(scope="module")
+def base():
+    return ensure_language_model().path
+
+
+def test_twenty_steps_learn_what_unseen_rows_share(base, tmp_path, record_property):
+    *seen, unseen = rows(21)
+    report = train_adapter(
+        seen, base, tmp_path / "adapter", TrainingConfig(max_steps=20, batch_size=2)
+    )
+    record_property("tokens_per_second", round(report.tokens_per_second))
+    record_property("seconds", round(report.seconds, 1))
+    assert report.losses[-1] < report.losses[0] / 2
+    assert 0.0 < report.trainable_fraction < 0.05
+    model, tokenizer = load_model(base, torch.device("cpu"), torch.float32)
+    before = loss_on(model, tokenizer, unseen)
+    adapted, _ = load_adapter(
+        model, tmp_path / "adapter", fingerprint=report.manifest.base_fingerprint
+    )
+    assert loss_on(adapted, tokenizer, unseen) < before / 2
+
+
+def test_memory_stays_modest_at_four_rows_of_700_tokens(base, tmp_path, record_property):
+    pytest.importorskip("resource")
+    # In a process of its own: the peak of a process covers all that it ever did.
+    done = subprocess.run(
+        [sys.executable, __file__, str(base), str(tmp_path / "adapter")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    tokens, peak = json.loads(done.stdout.splitlines()[-1])
+    record_property("peak_bytes", peak)
+    assert tokens >= 600
+    assert peak < 6e9
+
+
+def measure_memory(base, output):
+    """Print the mean length of the rows and the peak memory of this process in bytes."""
+    import resource
+
+    config = TrainingConfig(max_steps=1, batch_size=4)
+    report = train_adapter(rows(4, 20), base, output, config)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps([report.manifest.tokens / 4, peak * unit]))
+
+
+if __name__ == "__main__":
+    measure_memory(sys.argv[1], sys.argv[2])

@@ -1,0 +1,395 @@
+"""LangChain chat models: LangChain's own fakes, and a real client against a server on loopback."""
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.language_models.fake_chat_models import (
+    FakeListChatModel,
+    FakeMessagesListChatModel,
+)
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_openai import ChatOpenAI
+from pydantic import Field, SecretStr
+
+from reflectory.errors import BackendError, ModelError, ReflectoryError, UnsupportedCapability
+from reflectory.models.langchain import LangChainModel
+from reflectory.models.messages import messages_of
+from reflectory.models.protocol import (
+    Model,
+    Request,
+    SamplingParameters,
+    ScoreRequest,
+    Segment,
+)
+from reflectory.models.provider_errors import redact, translate
+
+KEY = "sk-test-0123456789abcdef"
+SEGMENTS = (
+    Segment(text="You are a student.", speaker="system", shared=True),
+    Segment(text="The documents.", shared=True),
+    Segment(text="The question."),
+)
+
+
+def request(**changes) -> Request:
+    return Request(**{"segments": SEGMENTS, "role": "student.answer", **changes})
+
+
+def ask(model, **changes):
+    return asyncio.run(model.complete(request(**changes)))
+
+
+def said(*contents, **fields) -> LangChainModel:
+    messages = [AIMessage(content=content, **fields) for content in contents]
+    return LangChainModel(FakeMessagesListChatModel(responses=messages))
+
+
+def test_it_meets_the_protocol():
+    model = LangChainModel(FakeListChatModel(responses=["a"]))
+    assert isinstance(model, Model)
+    assert model.capabilities == frozenset()
+    assert model.context_window is None
+    assert model.count_tokens("twelve chars") == 3 and model.count_tokens("") == 0
+
+
+def test_neighbouring_segments_of_one_speaker_become_one_message():
+    messages = messages_of(request())
+    assert [m.type for m in messages] == ["system", "human"]
+    assert messages[1].content == "The documents.\n\nThe question."
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["system", "user"]), st.text(min_size=1)), min_size=1))
+def test_messages_hold_every_segment_in_order(parts):
+    segments = tuple(Segment(text=text, speaker=speaker) for speaker, text in parts)
+    messages = messages_of(request(segments=segments))
+    assert "\n\n".join(m.content for m in messages) == "\n\n".join(text for _, text in parts)
+    kinds = [m.type for m in messages]
+    assert all(a != b for a, b in itertools.pairwise(kinds))
+
+
+def test_text_is_cut_at_stop_strings_that_the_model_ignored():
+    completion = ask(
+        said("One.\nQuestion: two"), sampling=SamplingParameters(stop=("###", "\nQuestion:"))
+    )
+    assert (completion.text, completion.finish) == ("One.", "stop")
+
+
+def test_thinking_is_kept_apart_in_every_form():
+    tags = ask(said("<think>hmm</think>Yes."))
+    assert (tags.text, tags.thinking) == ("Yes.", "hmm")
+    blocks = ask(said([{"type": "thinking", "thinking": "hmm"}, {"type": "text", "text": "Yes."}]))
+    assert (blocks.text, blocks.thinking) == ("Yes.", "hmm")
+    reasoning = ask(said([{"type": "reasoning", "reasoning": "hmm"}, "Yes", "."]))
+    assert (reasoning.text, reasoning.thinking) == ("Yes.", "hmm")
+    beside = ask(said("Yes.", additional_kwargs={"reasoning_content": "hmm"}))
+    assert (beside.text, beside.thinking) == ("Yes.", "hmm")
+
+
+def test_usage_and_finish_are_read():
+    completion = ask(
+        said(
+            "cut off he",
+            response_metadata={"stop_reason": "max_tokens"},
+            usage_metadata={
+                "input_tokens": 20,
+                "output_tokens": 5,
+                "total_tokens": 25,
+                "input_token_details": {"cache_read": 16},
+            },
+        )
+    )
+    assert completion.finish == "length"
+    usage = completion.usage
+    assert (usage.prompt_tokens, usage.reused_tokens, usage.completion_tokens) == (20, 16, 5)
+
+
+def test_withheld_answer_is_an_error_and_not_an_empty_answer():
+    with pytest.raises(BackendError, match="withheld") as caught:
+        ask(said("", response_metadata={"finish_reason": "content_filter"}))
+    assert not caught.value.retryable
+
+
+def test_what_it_cannot_do_is_refused():
+    model = said("a")
+    with pytest.raises(UnsupportedCapability):
+        ask(model, prefill="What")
+    with pytest.raises(UnsupportedCapability):
+        asyncio.run(
+            model.score(ScoreRequest(segments=SEGMENTS, continuations=("a",), role="grade"))
+        )
+    asyncio.run(model.aclose())
+    with pytest.raises(ModelError, match="closed"):
+        ask(model)
+
+
+class Counting(BaseChatModel):
+    """Counts how many calls run at once, and fails as often as it is told to."""
+
+    state: dict
+    failures: list = Field(default_factory=list)
+    pause: float = 0.01
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    num_predict: int | None = None
+    api_key: SecretStr = SecretStr(KEY)
+    model: str = "counter"
+
+    @property
+    def _llm_type(self):
+        return "counting"
+
+    def _generate(self, *args, **kwargs):
+        raise NotImplementedError
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        self.state["calls"] += 1
+        self.state["now"] += 1
+        self.state["most"] = max(self.state["most"], self.state["now"])
+        try:
+            await asyncio.sleep(self.pause)
+        finally:
+            self.state["now"] -= 1
+        if self.failures:
+            raise self.failures.pop(0)
+        sent = [
+            self.temperature,
+            self.top_p,
+            self.seed,
+            self.num_predict,
+            len(stop or ()),
+            sorted(kwargs),
+        ]
+        message = AIMessage(content=json.dumps(sent))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def counting(**fields) -> Counting:
+    return Counting(state={"now": 0, "most": 0, "calls": 0}, **fields)
+
+
+def test_parameters_reach_the_fields_that_the_chat_model_has():
+    chat_model = counting()
+    sampling = SamplingParameters(
+        max_tokens=7,
+        temperature=0.5,
+        top_p=0.9,
+        repetition_penalty=1.3,
+        stop=("@1", "@2", "@3", "@4", "@5"),
+    )
+    sent = json.loads(ask(LangChainModel(chat_model), sampling=sampling, seed=3).text)
+    assert sent == [0.5, 0.9, 3, 7, 4, []]
+    assert chat_model.temperature is None  # the user's own object is left as it was
+    sent = json.loads(ask(LangChainModel(chat_model, omit=("seed", "temperature"))).text)
+    assert sent == [None, None, None, 128, 0, []]
+
+
+def test_no_more_calls_at_once_than_allowed():
+    chat_model = counting()
+    model = LangChainModel(chat_model, max_concurrency=3)
+
+    async def many():
+        return await asyncio.gather(*[model.complete(request(seed=n)) for n in range(12)])
+
+    assert len(asyncio.run(many())) == 12
+    assert len(asyncio.run(many())) == 12  # a second event loop, the same model
+    assert chat_model.state == {"now": 0, "most": 3, "calls": 24}
+
+
+def test_cancelling_one_call_harms_no_other():
+    chat_model = counting(pause=0.05)
+    model = LangChainModel(chat_model, max_concurrency=1)
+
+    async def two():
+        first = asyncio.create_task(model.complete(request()))
+        second = asyncio.create_task(model.complete(request()))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    first, second = asyncio.run(two())
+    assert isinstance(first, asyncio.CancelledError)
+    assert second.text and chat_model.state["now"] == 0
+
+
+def test_a_deadline_ends_the_call():
+    started = time.monotonic()
+    with pytest.raises(BackendError, match=r"no answer within 0\.05 s") as caught:
+        ask(LangChainModel(counting(pause=5.0)), deadline_s=0.05)
+    assert caught.value.retryable and time.monotonic() - started < 2
+
+
+def test_retryable_failures_are_repeated_and_others_are_not():
+    chat_model = counting(failures=[ConnectionError("lost"), TimeoutError()])
+    assert ask(LangChainModel(chat_model, backoff_s=0.001)).text
+    assert chat_model.state["calls"] == 3
+    chat_model = counting(failures=[ConnectionError("lost")] * 9)
+    with pytest.raises(BackendError, match="ConnectionError: lost") as caught:
+        ask(LangChainModel(chat_model, backoff_s=0.001, retries=2))
+    assert caught.value.retryable and chat_model.state["calls"] == 3
+    chat_model = counting(failures=[ValueError("no")])
+    with pytest.raises(BackendError, match="ValueError: no") as caught:
+        ask(LangChainModel(chat_model, backoff_s=0.001))
+    assert not caught.value.retryable and chat_model.state["calls"] == 1
+
+
+def test_fingerprint_is_identity_without_secrets():
+    base = LangChainModel(counting()).fingerprint
+    assert base == LangChainModel(counting(api_key=SecretStr("another-key"))).fingerprint
+    assert base != LangChainModel(counting(top_p=0.5)).fingerprint
+    assert "counter" in base and KEY not in base
+    assert LangChainModel(counting(), name="mine").fingerprint == "langchain:mine"
+    servers = [
+        LangChainModel(ChatOpenAI(model="m", api_key=KEY, base_url=url)).fingerprint
+        for url in ("http://a.invalid/v1", "http://me:pass@a.invalid/v1", "http://b.invalid/v1")
+    ]
+    assert servers[0] == servers[1] != servers[2]
+    assert "openai" in servers[0].lower() and "invalid" not in servers[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        (f"Incorrect API key provided: {KEY}.", KEY),
+        ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
+        ("GET https://host/v1?key=AbCdEf123&x=1", "AbCdEf123"),
+        ("proxy http://user:hunter22@host failed", "hunter22"),
+        ("the secret is plainwords", "plainwords"),
+    ],
+)
+def test_keys_are_cut_out_of_messages(text, lost):
+    clean = redact(text, frozenset({"plainwords"}))
+    assert lost not in clean and "***" in clean
+    assert redact("a harmless sentence about keys") == "a harmless sentence about keys"
+
+
+def test_an_error_of_ours_is_left_alone():
+    own = ModelError("mine")
+    assert translate(own, "model") is own
+
+
+class Server(BaseHTTPRequestHandler):
+    """As much of OpenAI's chat completions as its client needs."""
+
+    reply: Callable = staticmethod(lambda body: (200, {}, "Hello."))
+    seen: list
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append(body)
+        status, headers, content = self.reply(body)
+        if status == 200:
+            message = {"role": "assistant", "content": content}
+            answer = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": "length"}],
+                "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+            }
+        else:
+            answer = {"error": {"message": content, "code": None, "type": "x", "param": None}}
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def server():
+    handler = type("ThisServer", (Server,), {"seen": []})
+    running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+    handler.url = f"http://127.0.0.1:{running.server_port}/v1"
+    yield handler
+    running.shutdown()
+    running.server_close()
+
+
+def client(server, **options) -> LangChainModel:
+    chat_model = ChatOpenAI(model="served", base_url=server.url, api_key=KEY, max_retries=0)
+    return LangChainModel(chat_model, backoff_s=0.001, **options)
+
+
+def test_a_real_client_completes(server):
+    completion = ask(
+        client(server), sampling=SamplingParameters(max_tokens=5, temperature=0.2), seed=11
+    )
+    assert (completion.text, completion.finish) == ("Hello.", "length")
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (9, 2)
+    (body,) = server.seen
+    assert [m["role"] for m in body["messages"]] == ["system", "user"]
+    assert (body["temperature"], body["seed"]) == (0.2, 11)
+    assert body["max_completion_tokens"] == 5 and "stop" not in body and "top_p" not in body
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (401, ModelError, None),
+        (403, ModelError, None),
+        (404, ModelError, None),
+        (400, BackendError, False),
+        (429, BackendError, True),
+        (500, BackendError, True),
+        (503, BackendError, True),
+    ],
+)
+def test_every_status_becomes_the_right_kind(server, status, kind, retryable):
+    server.reply = staticmethod(lambda body: (status, {}, f"refused, your key is {KEY}"))
+    with pytest.raises(ReflectoryError) as caught:
+        ask(client(server, retries=1))
+    assert type(caught.value) is kind
+    assert getattr(caught.value, "retryable", None) is retryable
+    assert KEY not in str(caught.value) and caught.value.hint
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert len(server.seen) == (2 if retryable else 1)
+
+
+def test_the_server_says_how_long_to_wait(server):
+    waits = iter([(429, {"Retry-After": "0.2"}, "slow down"), (200, {}, "Done.")])
+    server.reply = staticmethod(lambda body: next(waits))
+    started = time.monotonic()
+    assert ask(client(server)).text == "Done."
+    assert time.monotonic() - started >= 0.2
+    server.reply = staticmethod(lambda body: (429, {"Retry-After": "3600"}, "tomorrow"))
+    with pytest.raises(BackendError) as caught:  # nobody waits an hour inside a call
+        ask(client(server))
+    assert caught.value.retry_after == 3600.0 and caught.value.retryable
+
+
+def test_a_parameter_that_the_server_does_not_take_is_left_out(server):
+    def reply(body):
+        if "temperature" in body:
+            return 400, {}, "Unsupported value: 'temperature' does not support 0.0"
+        return 200, {}, "Fine."
+
+    server.reply = staticmethod(reply)
+    model = client(server)
+    assert ask(model).text == "Fine." and ask(model).text == "Fine."
+    assert ["temperature" in body for body in server.seen] == [True, False, False]
+
+
+def test_a_server_that_is_not_there_is_a_retryable_failure(server):
+    gone = ChatOpenAI(model="m", base_url="http://127.0.0.1:9/v1", api_key=KEY, max_retries=0)
+    with pytest.raises(BackendError) as caught:
+        ask(LangChainModel(gone, retries=1, backoff_s=0.001))
+    assert caught.value.retryable and "reachable" in caught.value.hint
