@@ -199,12 +199,12 @@ async def _grader_factory(
             "probabilities",
             hint="set grader: spoken, or use a local teacher",
         )
-    from reflectory.agents.graders.cases import packaged_cases
+    from reflectory.agents.graders.cases import calibration_cases
     from reflectory.agents.graders.likelihood import LikelihoodGrader, calibration_for
     from reflectory.models.store import cache_folder
 
     folder = sources.calibration_folder or cache_folder() / "calibrations"
-    calibration = await calibration_for(teacher, prompts, packaged_cases(), folder)
+    calibration = await calibration_for(teacher, prompts, calibration_cases(), folder)
     return lambda model: LikelihoodGrader(model, prompts, calibration)
 
 

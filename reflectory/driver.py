@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
@@ -93,15 +93,15 @@ async def drive(
     if graph.checkpointer:
         saved = (await graph.aget_state(config)).values
         if saved.get("instruction") == instruction:
-            state, entry = saved, None
+            state, entry = cast(LoopState, saved), None
     while True:
         async for namespace, mode, chunk in graph.astream(
             entry, config, context=live, stream_mode=["updates", "values"], subgraphs=True
         ):
             if mode == "values" and not namespace:
-                state = chunk
+                state = cast(LoopState, chunk)
             elif mode == "updates" and on_event is not None:
-                _tell(on_event, trajectory_id, chunk)
+                _tell(on_event, trajectory_id, cast(Mapping[str, Any], chunk))
         if "stop" in state and not (graph.checkpointer and live.config.review):
             return state
         pending = (await graph.aget_state(config)).interrupts if graph.checkpointer else ()

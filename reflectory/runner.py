@@ -13,6 +13,7 @@ from reflectory.config import LoopConfig, RunConfig
 from reflectory.driver import OnEvent, Review, check_instruction, drive
 from reflectory.errors import BackendError, OutputError, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
+from reflectory.models.defaults import describe_source
 from reflectory.models.device import describe_device
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.checkpoints import open_checkpointer, prune
@@ -211,21 +212,11 @@ def _path(value: str | Path | None) -> str | None:
 
 def _model_records(sources: Sources, fingerprints: dict[str, str]) -> dict[str, ModelRecord]:
     """Return where each model came from, for the manifest."""
-    from reflectory.models.defaults import ensure_embedding_model, ensure_language_model
-
     records = {}
     for part in ("teacher", "student", "embedder"):
         named = getattr(sources, part)
         name = named if isinstance(named, str) else type(named).__name__
-        source, sha256 = "object", ""
-        if name == "local":
-            find = ensure_embedding_model if part == "embedder" else ensure_language_model
-            found = find()
-            source, sha256 = found.source, found.sha256
-        elif name.startswith("local:"):
-            source = "folder"
-        elif isinstance(named, str):
-            source = "server"
+        source, sha256 = describe_source(name, part)
         records[part] = ModelRecord(
             name=name, source=source, sha256=sha256, fingerprint=fingerprints[part]
         )

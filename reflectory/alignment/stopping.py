@@ -46,7 +46,10 @@ class StopRule(Protocol):
     treat NaN as unknown. The cap on iterations is the loop's, not a rule's.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name of the rule, for records."""
+        ...
 
     def decide(self, matrix: AlignmentMatrix) -> StopDecision:
         """Return the decision for the last column of ``matrix``."""

@@ -122,24 +122,23 @@ def _window(settings: Any, parts: Any) -> tuple[str, str]:
 
 
 def _grader(parts: Any) -> tuple[str, str]:
-    from reflectory.agents.graders.cases import measure_grader, packaged_cases
-    from reflectory.agents.graders.likelihood import LikelihoodGrader
+    from reflectory.agents.graders.cases import CHANCE, measure_grader, measuring_cases
     from reflectory.background import BACKGROUND
 
-    used = parts.make_grader(parts.teacher)
-    if isinstance(used, LikelihoodGrader):
-        # It was fitted on these cases, so the figure that counts is the one
-        # from folds that left whole questions out.
-        auc, constant, failed, total = used.calibration.auc, False, 0, used.calibration.cases
-    else:
-        report = BACKGROUND.run(measure_grader(used, packaged_cases()))
-        auc, constant, failed = report.auc, report.constant, len(report.failed)
-        total = report.graded + failed
-    detail = f"area under the ROC curve {auc:.2f} on {total} cases (0.5 is chance)"
+    # One answer per kind and set is enough to tell a judge from a coin.
+    chosen = {(case.group, case.kind): case for case in measuring_cases()}
+    report = BACKGROUND.run(
+        measure_grader(parts.make_grader(parts.teacher), tuple(chosen.values()))
+    )
+    failed, total = len(report.failed), report.graded + len(report.failed)
+    detail = (
+        f"area under the ROC curve {report.auc:.2f} (0.5 is chance) "
+        f"on {total} cases that it was not fitted on"
+    )
     if failed:
         detail += f", {failed} could not be graded"
-    if constant:
+    if report.constant:
         return PROBLEM, f"{detail}; it gives every answer the same score"
-    if not auc >= 0.6:
+    if not report.auc >= CHANCE:
         return PROBLEM, f"{detail}: no better than chance\n  -> use another grader or teacher"
     return (WARNING if failed > 0.2 * total else OK), detail

@@ -85,6 +85,11 @@ class Findings:
                 return await call
         except allowed as error:
             return error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # Somebody ends the check itself.
+            self.expect(False, f"{what} was cancelled though nobody asked for it")
         except TimeoutError:
             self.expect(False, f"{what} gave nothing within {self._timeout_s:g} s")
         except Exception as error:  # noqa: BLE001 - whatever foreign code raises is the finding
@@ -127,10 +132,4 @@ class Findings:
 
 
 async def _result_of(task: asyncio.Task[T]) -> T:
-    """Await a task as a coroutine; a task that was cancelled by others is a failure."""
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            raise
-        raise RuntimeError("it was cancelled too") from None
+    return await task

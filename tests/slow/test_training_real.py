@@ -56,13 +56,12 @@ def base():
     return ensure_language_model().path
 
 
-def test_twenty_steps_learn_what_unseen_rows_share(base, tmp_path, record_property):
+def test_twenty_steps_learn_what_unseen_rows_share(base, tmp_path):
     *seen, unseen = rows(21)
     report = train_adapter(
         seen, base, tmp_path / "adapter", TrainingConfig(max_steps=20, batch_size=2)
     )
-    record_property("tokens_per_second", round(report.tokens_per_second))
-    record_property("seconds", round(report.seconds, 1))
+    print(f"{report.tokens_per_second:.0f} tokens/s, {report.seconds:.1f} s of training")
     assert report.losses[-1] < report.losses[0] / 2
     assert 0.0 < report.trainable_fraction < 0.05
     model, tokenizer = load_model(base, torch.device("cpu"), torch.float32)
@@ -73,7 +72,7 @@ def test_twenty_steps_learn_what_unseen_rows_share(base, tmp_path, record_proper
     assert loss_on(adapted, tokenizer, unseen) < before / 2
 
 
-def test_memory_stays_modest_at_four_rows_of_700_tokens(base, tmp_path, record_property):
+def test_memory_stays_modest_at_four_rows_of_700_tokens(base, tmp_path):
     pytest.importorskip("resource")
     # In a process of its own: the peak of a process covers all that it ever did.
     done = subprocess.run(
@@ -83,7 +82,7 @@ def test_memory_stays_modest_at_four_rows_of_700_tokens(base, tmp_path, record_p
         check=True,
     )
     tokens, peak = json.loads(done.stdout.splitlines()[-1])
-    record_property("peak_bytes", peak)
+    print(f"peak memory {peak / 1e9:.2f} GB")
     assert tokens >= 600
     assert peak < 6e9
 

@@ -26,9 +26,7 @@ EXAMPLE = Calibration(
 
 
 def rows_of(*columns: object) -> list[dict[str, float]]:
-    return [
-        {f"s{i}": float(v) for i, v in enumerate(row)} for row in zip(*columns, strict=True)
-    ]
+    return [{f"s{i}": float(v) for i, v in enumerate(row)} for row in zip(*columns, strict=True)]
 
 
 def noisy(seed: int, wrong: int = 60, right: int = 60) -> tuple[list, list[bool], list[str]]:

@@ -99,5 +99,5 @@ def test_values_are_put_in_as_they_are(value: str, other: str) -> None:
 def test_a_text_without_problems_can_always_be_filled(name: str, noise: str) -> None:
     text = noise + "".join(f"{{{field}}}" for field in PLACEHOLDERS[name])
     if not problems_of_prompt(name, text):
-        values = {field: "value" for field in PLACEHOLDERS[name]}
+        values = dict.fromkeys(PLACEHOLDERS[name], "value")
         assert isinstance(PromptSet.with_replacements({name: text}).fill(name, **values), str)

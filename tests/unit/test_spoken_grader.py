@@ -97,7 +97,9 @@ def test_what_is_no_score(verdict: str) -> None:
     assert read_score(verdict) is None
 
 
-@given(st.one_of(st.text(max_size=200), st.text(alphabet="score SCORE:/-.%0123456789\n*", max_size=40)))
+@given(
+    st.one_of(st.text(max_size=200), st.text(alphabet="score SCORE:/-.%0123456789\n*", max_size=40))
+)
 def test_whatever_is_read_lies_in_the_unit_interval(verdict: str) -> None:
     score = read_score(verdict)
     assert score is None or 0.0 <= score <= 1.0

@@ -42,7 +42,9 @@ def cell(level: str, iteration: int = 0, *, score: float = 0.5) -> Examination:
     )
 
 
-def student(said: str | Callable[[Request], str], *, seed: int = 0) -> tuple[Student, ScriptedModel]:
+def student(
+    said: str | Callable[[Request], str], *, seed: int = 0
+) -> tuple[Student, ScriptedModel]:
     model = ScriptedModel(said if callable(said) else lambda request: said)
     return Student(model, PROMPTS, SAMPLING, seed=seed), model
 
@@ -189,8 +191,8 @@ def test_cells_that_failed_teach_nothing() -> None:
     assert text.index("What is basic?") < text.index("What is advanced?")
     assert "Grade 0.2 of 1" in text
     assert "Grade 1.0 of 1" in text
-    assert render_examination([failed]) == render_examination([]) == (
-        "- (nothing could be examined)"
+    assert (
+        render_examination([failed]) == render_examination([]) == ("- (nothing could be examined)")
     )
 
 

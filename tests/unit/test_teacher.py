@@ -30,6 +30,7 @@ LEVEL = Level(
 CONTEXT = [Passage(id="p1", document_id="d1", text="Fleming saw a mould.", start=0, end=20)]
 EXTRA = [Passage(id="p2", document_id="d2", text="Florey made the drug.", start=0, end=21)]
 INSTRUCTION = "Explain who found the mould."
+QUESTION_MARKS = "?\uff1f\u061f"
 GOOD = "Who saw the mould first?"
 
 
@@ -47,9 +48,7 @@ def teacher(said: Sequence[str], *, capabilities: Any = frozenset(), **config: A
 
 def ask(who: Teacher, *, level: Level = LEVEL, iteration: int = 0, asked: Sequence[str] = ()):
     return asyncio.run(
-        who.ask(
-            INSTRUCTION, level, "It was Florey.", CONTEXT, iteration=iteration, asked=asked
-        )
+        who.ask(INSTRUCTION, level, "It was Florey.", CONTEXT, iteration=iteration, asked=asked)
     )
 
 
@@ -102,7 +101,9 @@ def test_after_the_last_try_the_raw_output_is_in_the_error() -> None:
 
 
 def test_the_instruction_and_earlier_questions_are_not_asked_again() -> None:
-    who, model, _ = teacher(["Explain who found the mould?", "WHO saw the mould first?", "Where was the mould seen?"])
+    who, model, _ = teacher(
+        ["Explain who found the mould?", "WHO saw the mould first?", "Where was the mould seen?"]
+    )
     question = ask(who, asked=[GOOD])
     assert (question.text, question.attempts) == ("Where was the mould seen?", 3)
     assert len(model.requests) == 3
@@ -202,9 +203,9 @@ def test_the_question_is_found_in_what_small_models_write(raw: str) -> None:
         "Why is -5 °C the lowest value?",
         "¿Qué descubrió Fleming en Londres?",
         "Wer hat den Schimmel zuerst gesehen?",
-        "Qu’est-ce que Fleming a vu ?",
-        "谁首先发现了青霉素？",
-        "誰が最初にペニシリンを見つけましたか？",
+        "Qu\u2019est-ce que Fleming a vu ?",
+        "谁首先发现了青霉素\uff1f",
+        "誰が最初にペニシリンを見つけましたか\uff1f",
         "من اكتشف البنسلين في لندن؟",
         "ใครค้นพบเพนิซิลลินเป็นคนแรก?",
         "Кто первым увидел плесень?",
@@ -256,7 +257,7 @@ def test_what_cannot_be_asked(text: str, problem: str) -> None:
     assert bool(found) == bool(problem)
 
 
-ODD = st.text(alphabet="?？ \n\r\t\u2028\x85*-_#>\"'“”.:()12Qqa", max_size=40)
+ODD = st.text(alphabet="?\uff1f \n\r\t\u2028\x85*-_#>\"'“”.:()12Qqa", max_size=40)
 
 
 @given(st.one_of(st.text(max_size=200), ODD), st.text(max_size=40), st.lists(ODD, max_size=3))
@@ -270,7 +271,7 @@ def test_reading_never_raises_and_gives_at_most_one_line(
     assert text == text.strip()
     assert text in raw
     # Nothing behind the first question mark.
-    assert sum(text.count(mark) for mark in "?？؟") <= 1
+    assert sum(text.count(mark) for mark in QUESTION_MARKS) <= 1
     if not problem_with_question(text, instruction, asked):
-        assert text[-1] in "?？؟"
+        assert text[-1] in QUESTION_MARKS
         assert text not in asked

@@ -69,6 +69,31 @@ def packaged_cases() -> tuple[GradingCase, ...]:
     return tuple(c for line in text.splitlines() if line.strip() for c in _expand(json.loads(line)))
 
 
+def calibration_cases() -> tuple[GradingCase, ...]:
+    """Return the cases that a grader is fitted on: from half of the sets of passages.
+
+    Of each set the first question is taken, and one answer per kind: enough for
+    a fit, and short. The other half of the sets stays unseen for measuring.
+    """
+    fitting = _fitting_sets()
+    chosen: dict[tuple[str, str], GradingCase] = {}
+    for case in packaged_cases():
+        if case.group in fitting:
+            chosen.setdefault((case.group, case.kind), case)
+    return tuple(chosen.values())
+
+
+def measuring_cases() -> tuple[GradingCase, ...]:
+    """Return the cases that no grader was fitted on: the other half of the sets."""
+    fitting = _fitting_sets()
+    return tuple(case for case in packaged_cases() if case.group not in fitting)
+
+
+@cache
+def _fitting_sets() -> frozenset[str]:
+    return frozenset(list(dict.fromkeys(case.group for case in packaged_cases()))[::2])
+
+
 def _expand(row: dict[str, object]) -> list[GradingCase]:
     """Return the cases of one line of the file."""
     group = str(row["id"]).rsplit("-", 1)[0]
