@@ -32,6 +32,17 @@ def problems_of(error: ValidationError) -> list[str]:
     return lines
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, but the line break U+0085 is escaped: it would be read back as a space."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if "\x85" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 class Settings(BaseModel):
     """Base of all parts of the configuration: frozen, unknown fields refused."""
 
@@ -172,7 +183,7 @@ class LoopConfig(Settings):
     epsilon: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
     patience: int | None = Field(default=None, ge=1)
     target: Unit | None = None
-    levels: tuple[Level, ...] = Field(default=DEFAULT_LEVELS, min_length=1)
+    levels: tuple[Level, ...] = DEFAULT_LEVELS
     returns: Literal["last", "best"] = "last"
     grader: Literal["auto", "likelihood", "spoken"] = "auto"
     question_attempts: int = Field(default=3, ge=1, le=20)
@@ -186,6 +197,8 @@ class LoopConfig(Settings):
     @field_validator("levels")
     @classmethod
     def _unique_levels(cls, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+        if not levels:  # not min_length: that counts only the levels that are valid
+            raise ValueError("at least one level is needed")
         names = [level.name for level in levels]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -290,7 +303,10 @@ class RunConfig(Settings):
     @field_validator("documents", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        many = (value,) if isinstance(value, str | Path) else value
+        if isinstance(many, list | tuple):
+            return tuple(str(item) if isinstance(item, Path) else item for item in many)
+        return many
 
     @classmethod
     def from_dict(cls, data: Any, *, source: str = "configuration") -> Self:
@@ -322,7 +338,7 @@ class RunConfig(Settings):
                 f"cannot read the configuration {file}: {error.strerror or error}",
                 hint="pass the path of a YAML file",
             ) from error
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (ValueError, RecursionError, yaml.YAMLError) as error:  # bad text, dates, nesting
             raise UserError(
                 f"the configuration {file} is not YAML: {error}",
                 hint="see docs/configuration.md for an example",
@@ -335,8 +351,16 @@ class RunConfig(Settings):
         def anchor(path: str) -> str:
             return path if Path(path).is_absolute() else str(folder / path)
 
+        def anchor_model(name: str) -> str:
+            kind, colon, place = name.partition(":")
+            # A hub id looks like a relative path; it is one if the folder is there.
+            is_folder = kind == "local" and bool(place) and (folder / place).is_dir()
+            return f"{kind}{colon}{anchor(place)}" if is_folder else name
+
         changes: dict[str, Any] = {"documents": tuple(anchor(d) for d in self.documents)}
-        if isinstance(self.instructions, str):
+        for name in ("teacher", "student", "embedder"):
+            changes[name] = anchor_model(getattr(self, name))
+        if isinstance(self.instructions, str) and self.instructions:
             changes["instructions"] = anchor(self.instructions)
         for name in ("teacher_adapter", "student_adapter"):
             if getattr(self, name) is not None:
@@ -345,4 +369,5 @@ class RunConfig(Settings):
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML that :meth:`load` reads back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        data = self.model_dump(mode="json")
+        return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))

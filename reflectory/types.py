@@ -24,7 +24,11 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 class Record(BaseModel):
     """Base of all records: frozen, no unknown fields, compared by value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="strings",  # JSON has no infinity; a log-likelihood can be one
+    )
 
 
 class Document(Record):
@@ -295,10 +299,10 @@ class Trajectory(Record):
 
         try:
             data = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"not a trajectory: {error}", hint="the line is not JSON") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
-        if not isinstance(version, int):
+        if type(version) is not int or version < 1:
             raise UserError("not a trajectory: no schema version", hint="is this another file?")
         if version > SCHEMA_VERSION:
             raise UserError(

@@ -30,6 +30,29 @@ class CellStatus(StrEnum):
     FAILED = "failed"
 
 
+def _states_of(known: NDArray[np.bool_], status: Any) -> tuple[tuple[CellStatus, ...], ...]:
+    """Return the status of every cell, checked against which values are known."""
+    if status is None:
+        states = [
+            [CellStatus.DONE if cell else CellStatus.PENDING for cell in row] for row in known
+        ]
+        return tuple(tuple(row) for row in states)
+    try:
+        given = tuple(tuple(CellStatus(s) for s in row) for row in status)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"the status of a cell cannot be read: {error}",
+            hint=f"it is one of {', '.join(CellStatus)}",
+        ) from error
+    done = [[state is CellStatus.DONE for state in row] for row in given]
+    if done != known.tolist():
+        raise UserError(
+            "the status of the cells does not fit their values",
+            hint="exactly the cells that are done have a value",
+        )
+    return given
+
+
 class AlignmentMatrix:
     """A[j,t] for one loop, with the status of every cell.
 
@@ -66,7 +89,13 @@ class AlignmentMatrix:
                 hint="give each level a name of its own",
             )
         k = len(self._levels)
-        array = np.full((k, 0), np.nan) if values is None else np.array(values, dtype=np.float64)
+        try:
+            array = np.array([[]] * k if values is None else values, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"alignment values are no array of numbers: {error}",
+                hint="rows are levels, columns are iterations, NaN is a missing cell",
+            ) from error
         if array.ndim != 2 or array.shape[0] != k:
             raise UserError(
                 f"alignment values have shape {array.shape}, expected ({k}, T)",
@@ -77,21 +106,14 @@ class AlignmentMatrix:
             raise UserError(
                 "alignment values must lie in [0, 1]", hint="use NaN for a missing cell"
             )
-        if status is None:
-            states = np.where(known, CellStatus.DONE.value, CellStatus.PENDING.value)
-        else:
-            states = np.array([[CellStatus(s).value for s in row] for row in status], dtype=object)
-            states = states.reshape(array.shape) if states.size == array.size else states
-        if states.shape != array.shape or np.any((states == CellStatus.DONE.value) != known):
-            raise UserError(
-                "the status of the cells does not fit their values",
-                hint="exactly the cells that are done have a value",
-            )
+        self._status = _states_of(known, status)
+        array += 0.0  # a negative zero becomes a plain one: equal matrices have one hash
         array.setflags(write=False)
         self._values = array
-        self._status = tuple(tuple(CellStatus(s) for s in row) for row in states)
-        self.epsilon = epsilon
-        self.converged = converged
+        if epsilon is not None and not math.isfinite(epsilon):
+            raise UserError(f"epsilon must be a finite number, got {epsilon}", hint="or None")
+        self.epsilon = None if epsilon is None else float(epsilon)
+        self.converged = bool(converged)
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -156,23 +178,26 @@ class AlignmentMatrix:
             UserError: The data is of a newer schema or is no matrix.
         """
         version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else None
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
+        if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
             raise UserError(
                 f"this alignment matrix has schema version {version}, known up to {SCHEMA_VERSION}",
                 hint="upgrade reflectory to read it",
             )
         try:
-            levels = data["levels"]
-            rows = [[math.nan if v is None else float(v) for v in row] for row in data["values"]]
-            values = np.array(rows, dtype=np.float64).reshape(len(levels), -1)
+            levels, rows = data["levels"], data["values"]
+            if not isinstance(levels, list) or not all(isinstance(n, str) for n in levels):
+                raise TypeError("levels must be a list of names")
+            if not all(v is None or type(v) in (int, float) for row in rows for v in row):
+                raise TypeError("values must be lists of numbers")
+            values = [[math.nan if v is None else float(v) for v in row] for row in rows]
             return cls(
                 levels,
                 values,
-                status=data.get("status") if values.size else None,
+                status=data.get("status"),
                 epsilon=data.get("epsilon"),
                 converged=bool(data.get("converged", False)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"this is no alignment matrix: {error!r}",
                 hint="pass what AlignmentMatrix.save wrote",
@@ -193,7 +218,7 @@ class AlignmentMatrix:
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"cannot read an alignment matrix from {path}: {error}",
                 hint="pass a file that AlignmentMatrix.save wrote",

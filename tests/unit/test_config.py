@@ -23,8 +23,6 @@ from reflectory.config import (
 )
 from reflectory.errors import ConfigError, UserError
 
-PENDING_FIX = pytest.mark.xfail(strict=True, reason="known defect, reported")
-
 
 def problems(call: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
@@ -215,7 +213,6 @@ def test_level_names_are_stripped() -> None:
     assert Level(name=" easy ", description=" d ").name == "easy"
 
 
-@PENDING_FIX
 def test_invalid_level_is_one_problem() -> None:
     """The list has a level, though an invalid one: nothing else is wrong with it."""
     assert fields(problems(LoopConfig, levels=[{"name": "a"}])) == {"levels.0.description"}
@@ -275,7 +272,7 @@ def test_yaml_round_trip(config: RunConfig) -> None:
     assert RunConfig.from_dict(yaml.safe_load(config.to_yaml())) == config
 
 
-@pytest.mark.parametrize("mark", [pytest.param("\x85", marks=PENDING_FIX), "\u2028", "\u2029"])
+@pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029"])
 def test_unusual_line_breaks_survive_yaml(mark: str) -> None:
     for text in (mark, f"a{mark}b", f"a:{mark} b", f"a\n{mark}é"):
         config = RunConfig(instructions=(text,), loop={"prompts": {text: text}})  # type: ignore[arg-type]
@@ -336,19 +333,16 @@ def test_hub_ids_and_providers_are_no_paths(tmp_path: Path) -> None:
     assert (config.teacher, config.student) == ("local:org/model", "openai:model")
 
 
-@PENDING_FIX
 def test_local_model_folders_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "models" / "small").mkdir(parents=True)
     config = RunConfig(student="local:models/small").anchored(tmp_path)
     assert config.student == f"local:{tmp_path / 'models/small'}"
 
 
-@PENDING_FIX
 def test_empty_instructions_are_no_path(tmp_path: Path) -> None:
     assert RunConfig(instructions="").anchored(tmp_path).instructions == ""
 
 
-@PENDING_FIX
 def test_documents_may_be_path_objects() -> None:
     one: Any = Path("notes")
     several: Any = [Path("a"), "b"]
@@ -375,7 +369,6 @@ def test_file_that_is_not_yaml_is_named(tmp_path: Path, content: bytes) -> None:
     assert caught.value.hint
 
 
-@PENDING_FIX
 @pytest.mark.parametrize("content", ["teacher: 2020-99-99", "[" * 20_000], ids=["date", "nested"])
 def test_yaml_that_breaks_its_reader_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "run.yaml"

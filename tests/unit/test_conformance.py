@@ -492,7 +492,7 @@ def test_the_retriever_of_the_world_passes() -> None:
             "more passages of one document than per_document are found",
         ),
         (
-            lambda found, per, limit: quota(found, per, min(limit, 2)),
+            lambda found, per, limit: quota(found, per, limit - 1),
             "fewer passages than limit are found although there are more",
         ),
         (

@@ -12,6 +12,7 @@ from reflectory.agents.graders.features import (
     closest_sentence,
     echo_share,
     proximity,
+    repeated_share,
     rivals_in,
     sentences_of,
     signals,
@@ -63,6 +64,21 @@ def test_an_echo_is_told_from_an_answer() -> None:
     assert 0.5 < echo_share(sentence, QUESTION) < echo_share(QUESTION, QUESTION)
 
 
+def test_what_adds_no_word_is_known_by_how_much_of_the_question_it_repeats() -> None:
+    assert repeated_share(QUESTION, QUESTION) == 1.0
+    assert repeated_share(f"{QUESTION} {QUESTION}", QUESTION) == 1.0
+    assert repeated_share("Who built the apparatus", QUESTION) == pytest.approx(2 / 4)
+    choice = "Which of them is older, Plato or Socrates?"
+    assert repeated_share("Plato", choice) == pytest.approx(1 / 3)
+    # One word of its own, and it is no echo.
+    sentence = "Norman Heatley built the apparatus that extracted the drug."
+    assert repeated_share(sentence, QUESTION) == 0.0
+    assert repeated_share("Yes, he built the apparatus.", QUESTION) == 0.0
+    for answer in (ANSWER, COPIED, CONSTANT, "", "It is."):
+        assert repeated_share(answer, QUESTION) == 0.0
+    assert repeated_share(ANSWER, "") == 0.0
+
+
 def test_an_answer_is_near_when_its_sentence_holds_the_questions_words() -> None:
     near = proximity(ANSWER, QUESTION, PASSAGES)
     assert near == pytest.approx(2 / 4)  # built and apparatus, not extracted and drug
@@ -103,6 +119,7 @@ def test_shares_lie_in_the_unit_interval(answer: str, question: str, passages: l
     for share in (
         supported_share(answer, passages),
         echo_share(answer, question),
+        repeated_share(answer, question),
         proximity(answer, question, passages),
     ):
         assert 0.0 <= share <= 1.0
@@ -150,7 +167,7 @@ def likelihoods(
 
 def test_signals_are_what_their_names_say() -> None:
     found = signals(likelihoods(), QUESTION, ANSWER, PASSAGES)
-    assert set(found) == set(SIGNALS)
+    assert set(found) == {*SIGNALS, "repeated"}
     assert found["fit"] == -2.0
     assert found["weakest"] == -3.0
     assert found["evidence"] == 3.0
@@ -160,6 +177,7 @@ def test_signals_are_what_their_names_say() -> None:
     assert found["length"] == pytest.approx(math.log(2))
     assert found["support"] == 1.0
     assert found["echo"] == 0.0
+    assert found["repeated"] == 0.0
     assert found["proximity"] == pytest.approx(2 / 4)
     rivals = rivals_in(PASSAGES, QUESTION, ANSWER)
     mean = sum(proximity(r, QUESTION, PASSAGES) for r in rivals) / len(rivals)
@@ -184,12 +202,12 @@ def test_signals_are_finite_and_in_their_ranges(
         answer,
         passages,
     )
-    assert set(found) == set(SIGNALS)
+    assert set(found) == {*SIGNALS, "repeated"}
     assert all(math.isfinite(value) for value in found.values())
     assert found["weakest"] <= found["fit"] + 1e-9
     assert found["fit"] <= 0.0 <= found["length"]
     assert -1.0 <= found["nearest"] <= 1.0
-    for name in ("support", "echo", "proximity", "rank"):
+    for name in ("support", "echo", "repeated", "proximity", "rank"):
         assert 0.0 <= found[name] <= 1.0
 
 

@@ -30,8 +30,6 @@ from reflectory.types import (
     matrix_of,
 )
 
-PENDING_FIX = pytest.mark.xfail(strict=True, reason="known defect, reported")
-
 # Lone surrogates cannot be written as UTF-8 and are left out.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 unit = st.floats(0.0, 1.0)
@@ -142,7 +140,6 @@ def test_flags_and_status_keep_their_types() -> None:
     assert again.examinations[0].status is CellStatus.DONE
 
 
-@PENDING_FIX
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
 def test_signals_that_are_no_numbers_survive_json(number: float) -> None:
     """The log-likelihood of an impossible text is minus infinity."""
@@ -214,7 +211,6 @@ def test_other_lines_are_user_errors(line: str | bytes) -> None:
     assert caught.value.hint
 
 
-@PENDING_FIX
 @pytest.mark.parametrize(
     "line",
     [

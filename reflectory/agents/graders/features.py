@@ -86,6 +86,17 @@ def echo_share(answer: str, question: str) -> float:
     return own * whole
 
 
+def repeated_share(answer: str, question: str) -> float:
+    """Return the share of the question that an answer repeats without a word of its own.
+
+    In [0, 1]: 1 for an echo, 1/2 for the first half of the question, 1/3 for "A"
+    as the answer to "Which is older, A or B?", and 0 for every answer that adds
+    a word.
+    """
+    said, asked = set(content_words(answer)), set(content_words(question))
+    return len(said) / len(asked) if asked and said <= asked else 0.0
+
+
 def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
     """Return how near to the question's words an answer stands in the passages, in [0, 1].
 
@@ -123,8 +134,9 @@ def signals(
         least likely token), ``evidence`` (what the documents add to fit),
         ``relevance`` (what the question adds), ``contrast`` (fit above that of
         the rivals), ``rank`` (share of rivals that fit worse), ``support`` and
-        ``echo`` (shares of words), ``proximity`` (of the answer to the question's
-        words in the passages), ``nearest`` (the same above the mean of the rivals),
+        ``echo`` (shares of words), ``repeated`` (share of the question in an answer
+        that adds nothing), ``proximity`` (of the answer to the question's words in
+        the passages), ``nearest`` (the same above the mean of the rivals),
         ``length`` (log of the number of tokens).
     """
     fit = likelihoods.full.mean
@@ -140,6 +152,7 @@ def signals(
         "rank": sum(r < fit for r in rivals) / len(rivals) if rivals else 0.5,
         "support": supported_share(answer, passages),
         "echo": echo_share(answer, question),
+        "repeated": repeated_share(answer, question),
         "proximity": near,
         "nearest": near - sum(others) / len(others) if others else 0.0,
         "length": math.log(len(likelihoods.full.logprobs)),

@@ -39,11 +39,18 @@ SIGNALS = (
     "nearest",
     "length",
 )
-_ECHO, _GOOD, _POOR = 0.6, 0.66, 0.33
+"""The signals that are fitted; ``repeated`` is not among them, see :class:`LikelihoodGrader`."""
+
+_REPEATED, _GOOD, _POOR = 0.5, 0.66, 0.33
 
 
 class LikelihoodGrader:
     """Scores answers by how likely a model finds them, calibrated on known cases.
+
+    An answer that adds no word to the question loses the share of the question
+    that it repeats. That is a rule and not a fitted weight: half a question stands
+    in the documents and fits itself as well as a good answer does, and cases with
+    half questions would cost the fit more than they teach it.
 
     Args:
         model: What gives likelihoods; it must be able to score.
@@ -68,7 +75,7 @@ class LikelihoodGrader:
             OutputError: There is no answer to grade.
         """
         measured = await measure(self._model, self._prompts, task)
-        score = self.calibration.score(measured)
+        score = self.calibration.score(measured) * (1.0 - measured["repeated"])
         return Feedback(
             score=score,
             reason=reason_for(score, measured, task),
@@ -164,7 +171,7 @@ def reason_for(score: float, measured: dict[str, float], task: GradingTask) -> s
     The sentence that is quoted is the one closest to the question: it comes
     from the documents and not from a reference.
     """
-    if measured["echo"] >= _ECHO:
+    if measured["repeated"] >= _REPEATED:
         verdict = "It repeats the question instead of answering it."
     elif score >= _GOOD:
         verdict = "The documents support it."

@@ -1,0 +1,71 @@
+"""The conformance suite on the real parts: local engine, embedder, retriever and graders."""
+
+import asyncio
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+
+import pytest
+
+from reflectory.agents import PromptSet
+from reflectory.agents.graders import SpokenGrader
+from reflectory.agents.graders.cases import packaged_cases
+from reflectory.agents.graders.likelihood import LikelihoodGrader, calibrate
+from reflectory.config import RetrievalConfig
+from reflectory.models.defaults import ensure_language_model
+from reflectory.models.embedders import resolve_embedder
+from reflectory.models.local import LocalModel
+from reflectory.retrieval import resolve_retriever
+from reflectory.testing.conformance import (
+    check_embedder,
+    check_grader,
+    check_model,
+    check_retriever,
+)
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = PromptSet.with_replacements()
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def model(request: pytest.FixtureRequest) -> Iterator[LocalModel]:
+    loaded = LocalModel.load(ensure_language_model().path, device="cpu", dtype=request.param)
+    loaded.is_exact = request.param == "float32"  # type: ignore[attr-defined]
+    yield loaded
+    asyncio.run(loaded.aclose())
+
+
+def test_the_local_engine_keeps_the_contract(model: LocalModel) -> None:
+    asyncio.run(check_model(model, exact=model.is_exact))  # type: ignore[attr-defined]
+
+
+def test_the_spoken_grader_keeps_the_contract(model: LocalModel) -> None:
+    """A small model may fail to name a score; it must do so in the agreed way, and repeatably."""
+    grader = SpokenGrader(model, PROMPTS, max_tokens=24, attempts=3)
+    tolerance = 0.0 if model.is_exact else 1.0  # type: ignore[attr-defined]
+    asyncio.run(check_grader(grader, tolerance=tolerance))
+
+
+def test_the_likelihood_grader_keeps_the_contract(model: LocalModel) -> None:
+    chosen = sorted({case.group for case in packaged_cases()})[:4]
+    cases = [case for case in packaged_cases() if case.group in chosen]
+
+    async def run() -> None:
+        calibration = await calibrate(model, PROMPTS, cases)
+        tolerance = 0.0 if model.is_exact else 0.1  # type: ignore[attr-defined]
+        await check_grader(LikelihoodGrader(model, PROMPTS, calibration), tolerance=tolerance)
+
+    asyncio.run(run())
+
+
+def test_the_default_embedder_keeps_the_contract() -> None:
+    asyncio.run(check_embedder(resolve_embedder("local", device="cpu")))
+
+
+def test_a_retriever_over_the_packaged_documents_keeps_the_contract() -> None:
+    with as_file(files("reflectory") / "demo" / "data" / "documents") as folder:
+        retriever = resolve_retriever(
+            folder, resolve_embedder("local", device="cpu"), RetrievalConfig()
+        )
+        query = "What fell on the Tunguska river?"
+        asyncio.run(check_retriever(retriever, query))
