@@ -137,22 +137,23 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     prompts = PromptSet.with_replacements(config.prompts)
     embedder = resolve_embedder(sources.embedder, device=sources.device)
     pool = ModelPool(device=sources.device, dtype=sources.dtype)
+    models: dict[str, Model] = {}
     try:
-        # Loading takes seconds and blocks; the event loop has others to serve.
-        student = await asyncio.to_thread(
-            pool.get, sources.student, adapter=sources.student_adapter
-        )
-        teacher = await asyncio.to_thread(
-            pool.get, sources.teacher, adapter=sources.teacher_adapter
-        )
+        # Documents first: a missing folder is known at once, a model takes seconds.
+        # Passages are cut later, when the student is there to count tokens.
         retriever = await asyncio.to_thread(
             resolve_retriever,
             sources.documents,
             embedder,
             config.retrieval,
-            count_tokens=student.count_tokens,
+            count_tokens=lambda text: models["student"].count_tokens(text),
         )
-        make_grader = await _grader_factory(sources, config, prompts, teacher)
+        for role, spec, adapter in (
+            ("student", sources.student, sources.student_adapter),
+            ("teacher", sources.teacher, sources.teacher_adapter),
+        ):
+            models[role] = await asyncio.to_thread(pool.get, spec, adapter=adapter)
+        make_grader = await _grader_factory(sources, config, prompts, models["teacher"])
     except BaseException:
         await pool.aclose()
         raise
@@ -160,8 +161,8 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     return Parts(
         config=config,
         prompts=prompts,
-        teacher=teacher,
-        student=student,
+        teacher=models["teacher"],
+        student=models["student"],
         embedder=embedder,
         retriever=retriever,
         make_grader=make_grader,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reflectory.cli.common import config_from, err, loop_from, out, print_json
+from reflectory.cli.common import FAILED, config_from, err, loop_from, out, print_json
 from reflectory.errors import ReflectoryError
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -22,7 +22,7 @@ def check(
         bool, typer.Option(help="Measure the grader on cases with known answers.")
     ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Check configuration, documents, instructions, models and grader.
 
     The grader is measured on packaged cases with known answers; when it
@@ -66,7 +66,8 @@ def check(
             state = finding["state"]
             out.print(f"[{colour[state]}]{state:8}[/] {finding['part']:14}", end="")
             out.print(finding["detail"], markup=False, highlight=False)
-    return 1 if worst else 0
+    if worst:
+        raise typer.Exit(FAILED)
 
 
 def _prompts(settings: Any) -> tuple[str, str]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML configuration.")]
 
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
 err = Console(stderr=True)
 """For people: progress, messages and errors."""
 out = Console(soft_wrap=False)

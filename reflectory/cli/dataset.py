@@ -28,7 +28,7 @@ def dataset(
         float | None, typer.Option(help="Least distance of a pair; default from the run.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Turn what was learnt in one or more runs into rows that TRL reads.
 
     Example: reflectory dataset runs/first -o data/first
@@ -79,7 +79,6 @@ def dataset(
     else:
         out.print(f"{manifest.rows} rows from {manifest.trajectories} trajectories in {output}")
         out.print(explain(curated.counts), markup=False)
-    return 0
 
 
 def explain(counts: CurationCounts) -> str:

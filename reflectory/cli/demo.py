@@ -32,7 +32,7 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cuda, mps, cpu")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Reflect, make a data set, train a LoRA adapter, and answer held-out questions again.
 
     Needs no key and no GPU. The default models (180 MB) are fetched once.
@@ -56,7 +56,6 @@ def demo(
         print_json(_as_json(result, seconds))
     else:
         _show(result, seconds)
-    return 0
 
 
 class _Watcher(DemoWatcher):

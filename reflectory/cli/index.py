@@ -16,7 +16,7 @@ def index(
     embedder: Annotated[str, typer.Option(help="local, local:PATH_OR_HUB_ID")] = "local",
     passage_tokens: Annotated[int, typer.Option(help="Most tokens of a passage.")] = 120,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Read documents, cut them into passages, embed them and save the index.
 
     Example: reflectory index notes/ papers/ -o notes.index
@@ -47,4 +47,3 @@ def index(
         print_json(facts)
     else:
         out.print(f"{facts['documents']} documents, {facts['passages']} passages in {output}")
-    return 0

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from reflectory.cli import check, dataset, demo, index, models, run, train
-from reflectory.cli.common import err
+from reflectory.cli.common import DONE, INTERRUPTED, err
 from reflectory.errors import ReflectoryError
-
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
     name="reflectory",
@@ -43,19 +40,14 @@ def run_command(arguments: list[str]) -> int:
     else is a bug and keeps its traceback.
     """
     try:
-        result = app(args=arguments, standalone_mode=False, prog_name="reflectory")
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return USAGE
-    except click.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept; the same command goes on from there.")
-        return INTERRUPTED
+        app(args=arguments, prog_name="reflectory")
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else DONE
+        if code == INTERRUPTED:
+            err.print("Interrupted. What is finished is kept; the same command goes on from there.")
+        return code
     except ReflectoryError as error:
         err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
-    return result if isinstance(result, int) else DONE
+    return DONE

@@ -16,7 +16,7 @@ app = typer.Typer(help="The embedded default models.", no_args_is_help=True)
 @app.command("list")
 def list_(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Show the default models, where they come from and whether they are here.
 
     Example: reflectory models list
@@ -40,13 +40,12 @@ def list_(
                 for m in found
             ]
         )
-        return 0
+        return
     table = Table("model", "kind", "source", "here", "MB", "origin")
     for m in found:
         here = m.problem or ("yes" if m.present else "no")
         table.add_row(m.name, m.kind, m.source, here, f"{m.size_bytes / 1e6:.0f}", m.origin)
     out.print(table)
-    return 0
 
 
 @app.command("pull")
@@ -60,7 +59,7 @@ def pull(
     ] = None,
     model: Annotated[str, typer.Option(help="language, embedding or both.")] = "both",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Get the default models now instead of at the first run.
 
     Example: reflectory models pull
@@ -88,4 +87,3 @@ def pull(
     else:
         for r in resolved:
             out.print(f"{r.name} from the {r.source}: {r.path}")
-    return 0

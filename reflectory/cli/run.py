@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reflectory.cli.common import (
+    FAILED,
     LoopProgress,
     config_from,
     err,
@@ -51,7 +52,7 @@ def run(
     retry_failed: Annotated[bool, typer.Option(help="Run failed instructions again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
-) -> int:
+) -> None:
     """Run reflective loops; the same command on the same RUN goes on where it stopped.
 
     Example: reflectory run -d notes/ -i "Why do the two sources disagree?" -o runs/first
@@ -90,7 +91,8 @@ def run(
         print_json([summary_of(t) for t in trajectories])
     else:
         show(trajectories, output)
-    return 1 if failed else 0
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def run_loops(

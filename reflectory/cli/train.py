@@ -28,7 +28,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16, float32")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+) -> None:
     """Train one LoRA adapter; the loss counts the completions only (Equation 6).
 
     Example: reflectory train data/first --base local -o adapters/first
@@ -67,14 +67,13 @@ def train(
         )
     if json:
         print_json({"adapter": str(output), **report.manifest.model_dump(mode="json")})
-        return 0
+        return
     out.print(
         f"{report.steps} steps on {len(rows)} rows in {report.seconds:.0f} s, "
         f"loss {report.losses[0]:.3f} -> {report.losses[-1]:.3f}; "
         f"{report.trainable_fraction:.2%} of the parameters were trained (Equation 8)"
     )
     err.print(f"The adapter is in {output}")
-    return 0
 
 
 def base_folder(name: str) -> str | Path:

@@ -379,6 +379,7 @@ def test_the_packaged_cases_are_of_every_kind() -> None:
     groups = defaultdict(set)
     for case in packaged_cases():
         assert case.task.context
+        assert case.task.rubric
         groups[case.group].add(case.task.question)
         if case.kind == "echo":
             assert case.task.answer == case.task.question

@@ -16,6 +16,7 @@ from reflectory.types import Passage
 CHANCE = 0.6
 """A separation below this is called no better than chance."""
 ECHO, CONSTANT = "echo", "constant"
+_RUBRIC = "The answer is correct, complete and supported by the documents."
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _expand(row: dict[str, object]) -> list[GradingCase]:
         (CONSTANT, "The answer can be found in the documents.", False),
     ]
     return [
-        GradingCase(group, kind, GradingTask(question, text, "", context), truth)
+        GradingCase(group, kind, GradingTask(question, text, _RUBRIC, context), truth)
         for kind, text, truth in answers
     ]
 
