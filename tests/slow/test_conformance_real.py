@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 import pytest
 
 from reflectory.agents import PromptSet
+from reflectory.agents.graders import GradingTask
 from reflectory.agents.graders.calibration import Calibration
 from reflectory.agents.graders.likelihood import LikelihoodGrader
 from reflectory.config import RetrievalConfig
@@ -20,6 +21,7 @@ from reflectory.testing.conformance import (
     check_model,
     check_retriever,
 )
+from reflectory.types import Passage
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +51,12 @@ def test_the_likelihood_grader_keeps_the_contract(model: LocalModel) -> None:
         auc=0.5,
         model=model.fingerprint,
     )
+    text = "Alexander Fleming saw the mould in London."
+    context = (Passage(id="p1", document_id="d1", text=text, start=0, end=len(text)),)
+    tasks = [GradingTask("Who saw the mould?", said, "", context) for said in ("Fleming", "I", "")]
     grader = LikelihoodGrader(model, PROMPTS, calibration)
     tolerance = 0.0 if model.is_exact else 0.1  # type: ignore[attr-defined]
-    asyncio.run(check_grader(grader, tolerance=tolerance))
+    asyncio.run(check_grader(grader, tasks, tolerance=tolerance))
 
 
 def test_the_default_embedder_keeps_the_contract() -> None:

@@ -103,6 +103,29 @@ def test_the_local_engine_passes_with_a_tiny_transformer() -> None:
     asyncio.run(run())
 
 
+def test_a_langchain_chat_model_passes() -> None:
+    from langchain_core.language_models import SimpleChatModel
+
+    from reflectory.models.langchain import LangChainModel
+
+    class Repeating(SimpleChatModel):
+        """Says the last words that it was told, within the limits that it is given."""
+
+        max_tokens: int = 100
+
+        @property
+        def _llm_type(self) -> str:
+            return "repeating"
+
+        def _call(self, messages: Any, stop: Any = None, *_: Any, **__: Any) -> str:
+            text = " ".join(messages[-1].content.split()[-self.max_tokens :])
+            for end in stop or ():
+                text = text.split(end)[0]
+            return text
+
+    assert violations(check_model(LangChainModel(Repeating()))) == ()
+
+
 class Turning(Honest):
     """Says something else every time, whatever the seed."""
 
