@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from reflectory.config import LoopConfig
 from reflectory.errors import UserError
 from reflectory.models.device import DeviceName, DtypeName
 from reflectory.models.protocol import Capability, Embedder, Model
+from reflectory.models.torch_thread import in_torch_thread
 from reflectory.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
             ("student", sources.student, sources.student_adapter),
             ("teacher", sources.teacher, sources.teacher_adapter),
         ):
-            models[role] = await asyncio.to_thread(pool.get, spec, adapter=adapter)
+            models[role] = await in_torch_thread(partial(pool.get, spec, adapter=adapter))
         make_grader = await _grader_factory(sources, config, prompts, models["teacher"])
     except BaseException:
         await pool.aclose()

@@ -6,7 +6,6 @@ on where it stopped.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +18,7 @@ from reflectory.demo.watcher import DemoWatcher
 from reflectory.evaluation.held_out import HeldOutAnswer, answer_held_out, read_held_out
 from reflectory.evaluation.metrics import Aggregate
 from reflectory.evaluation.metrics import aggregate as mean_scores
+from reflectory.models.torch_thread import in_torch_thread
 from reflectory.runs.files import write_json
 
 if TYPE_CHECKING:
@@ -166,15 +166,17 @@ async def run_demo(
         await loop.aclose()
 
     watch.stage(f"Training a LoRA adapter on {len(curated.rows)} rows")
-    training = await asyncio.to_thread(
-        train_adapter,
-        curated.rows,
-        ensure_language_model().path,
-        adapter,
-        settings.training,
-        progress=watch.training(),
-        device=settings.device,
-        dtype=settings.dtype,
+    show = watch.training()
+    training = await in_torch_thread(
+        lambda: train_adapter(
+            curated.rows,
+            ensure_language_model().path,
+            adapter,
+            settings.training,
+            progress=show,
+            device=settings.device,
+            dtype=settings.dtype,
+        )
     )
     watch.stage("Answering the held-out questions with what it learnt")
     trained = ReflectiveLoop(

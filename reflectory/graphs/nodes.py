@@ -7,7 +7,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from reflectory.alignment import CellStatus, first_to_fire
+from reflectory.alignment import first_to_fire
 from reflectory.errors import OutputError
 from reflectory.graphs.examination import ContextOf, failure_of
 from reflectory.graphs.state import (
@@ -109,11 +109,8 @@ class LoopNodes:
             token_budget=budget.context_tokens,
             count_tokens=live.count_tokens,
         )
-        examined = [cell for cell in cells if cell.status is CellStatus.DONE]
         try:
-            answer = await live.student.reflect(
-                state["instruction"], context, response.text, examined
-            )
+            answer = await live.student.reflect(state["instruction"], context, response.text, cells)
             following = Response(iteration=t + 1, answer=answer)
         except OutputError as error:
             following = Response(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
@@ -22,6 +21,7 @@ from reflectory.models.progress import Progress
 from reflectory.models.protocol import Embedder, content_hash
 from reflectory.models.provider_errors import identity_of, secrets_of, translated
 from reflectory.models.store import check_allowed, sha256_of
+from reflectory.models.torch_thread import in_torch_thread, run_in_torch_thread
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -79,7 +79,6 @@ class SentenceTransformerEmbedder:
         self._device = choose_device(device)
         self._dtype = dtype
         self._fingerprint = fingerprint or f"{name}@{_hash_files(self._folder)}/{dtype}"
-        self._lock = threading.Lock()  # One text batch at a time; also guards loading.
         self._model: Any = None
 
     @property
@@ -90,8 +89,7 @@ class SentenceTransformerEmbedder:
     @property
     def dimension(self) -> int:
         """Length of the vectors; loads the model when it is asked first."""
-        with self._lock:
-            model = self._loaded()
+        model = run_in_torch_thread(self._loaded)
         # The method was renamed in version 5.
         ask = getattr(model, "get_embedding_dimension", None)
         return int((ask or model.get_sentence_embedding_dimension)())
@@ -102,25 +100,25 @@ class SentenceTransformerEmbedder:
         Raises:
             ModelError: The model cannot be loaded.
         """
-        return await asyncio.to_thread(self._embed, list(texts))
+        given = list(texts)
+        return await in_torch_thread(lambda: self._embed(given))
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         dimension = self.dimension
         vectors = np.zeros((len(texts), dimension), dtype=np.float32)
-        with self._lock:
-            model = self._loaded()
-            for rows in _batches_of_equal_length(texts, model):
-                found = model.encode(
-                    [texts[row] for row in rows],
-                    batch_size=BATCH_TEXTS,
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-                vectors[rows] = unit(np.asarray(found, dtype=np.float32))
+        model = self._loaded()
+        for rows in _batches_of_equal_length(texts, model):
+            found = model.encode(
+                [texts[row] for row in rows],
+                batch_size=BATCH_TEXTS,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+            vectors[rows] = unit(np.asarray(found, dtype=np.float32))
         return vectors
 
     def _loaded(self) -> Any:
-        """Return the model; the caller holds the lock."""
+        """Return the model; called in the torch thread only, so it is loaded once."""
         if self._model is None:
             import torch
             from sentence_transformers import SentenceTransformer

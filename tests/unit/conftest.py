@@ -5,7 +5,7 @@ import os
 # The hub's client reads this once, when it is imported, so it is set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,9 @@ def test_a_bug_keeps_its_traceback():
         "d.list_models = broken\n"
         "main.run_command(['models', 'list'])\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 1 and "Traceback" in result.stderr and "a bug" in result.stderr
 
 

@@ -155,13 +155,11 @@ def likelihoods(
     full: tuple[float, ...] = (-1.0, -3.0),
     without_question: tuple[float, ...] = (-2.0, -4.0),
     without_documents: tuple[float, ...] = (-5.0, -5.0),
-    rivals: tuple[tuple[float, ...], ...] = ((-1.0,), (-3.0, -3.0), (-5.0,)),
 ) -> Likelihoods:
     return Likelihoods(
         TokenScores(logprobs=full),
         TokenScores(logprobs=without_question),
         TokenScores(logprobs=without_documents),
-        tuple(TokenScores(logprobs=r) for r in rivals),
     )
 
 
@@ -172,8 +170,6 @@ def test_signals_are_what_their_names_say() -> None:
     assert found["weakest"] == -3.0
     assert found["evidence"] == 3.0
     assert found["relevance"] == 1.0
-    assert found["contrast"] == 1.0
-    assert found["rank"] == pytest.approx(2 / 3)
     assert found["length"] == pytest.approx(math.log(2))
     assert found["support"] == 1.0
     assert found["echo"] == 0.0
@@ -184,20 +180,20 @@ def test_signals_are_what_their_names_say() -> None:
     assert found["nearest"] == pytest.approx(2 / 4 - mean)
 
 
-def test_without_rivals_the_comparisons_say_nothing() -> None:
-    found = signals(likelihoods(rivals=()), QUESTION, ANSWER, [passage("it was so")])
-    assert (found["contrast"], found["rank"], found["nearest"]) == (0.0, 0.5, 0.0)
+def test_without_rivals_the_comparison_says_nothing() -> None:
+    found = signals(likelihoods(), QUESTION, ANSWER, [passage("it was so")])
+    assert found["nearest"] == 0.0
 
 
 LOGPROBS = st.lists(st.floats(-20.0, 0.0), min_size=1, max_size=5).map(tuple)
 
 
-@given(LOGPROBS, LOGPROBS, LOGPROBS, st.lists(LOGPROBS, max_size=4), TEXT, TEXT, TEXTS)
+@given(LOGPROBS, LOGPROBS, LOGPROBS, TEXT, TEXT, TEXTS)
 def test_signals_are_finite_and_in_their_ranges(
-    full, without_question, without_documents, rivals, question, answer, passages
+    full, without_question, without_documents, question, answer, passages
 ) -> None:
     found = signals(
-        likelihoods(full, without_question, without_documents, tuple(rivals)),
+        likelihoods(full, without_question, without_documents),
         question,
         answer,
         passages,
@@ -207,7 +203,7 @@ def test_signals_are_finite_and_in_their_ranges(
     assert found["weakest"] <= found["fit"] + 1e-9
     assert found["fit"] <= 0.0 <= found["length"]
     assert -1.0 <= found["nearest"] <= 1.0
-    for name in ("support", "echo", "repeated", "proximity", "rank"):
+    for name in ("support", "echo", "repeated", "proximity"):
         assert 0.0 <= found[name] <= 1.0
 
 

@@ -50,7 +50,9 @@ def modules():
             yield relative.parts[0].removesuffix(".py"), path
 
 
-@pytest.mark.parametrize(("room", "path"), [pytest.param(r, p, id=str(p.relative_to(ROOT))) for r, p in modules()])
+@pytest.mark.parametrize(
+    ("room", "path"), [pytest.param(r, p, id=str(p.relative_to(ROOT))) for r, p in modules()]
+)
 def test_imports_point_one_way(room, path):
     imported = rooms_of(path) - {room}
     if room in BELOW:

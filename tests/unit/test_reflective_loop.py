@@ -40,7 +40,9 @@ def test_a_loop_stops_exactly_where_equation_32_says(
     world = SyntheticWorld(min(skill, ceiling), gain, levels, ceiling)
     trajectory = world_loop(world, max_iterations=iterations, epsilon=epsilon).run("Go on?")
     full = world.matrix(iterations)
-    still = [t for t in range(1, iterations) if np.linalg.norm(full[:, t] - full[:, t - 1]) < epsilon]
+    still = [
+        t for t in range(1, iterations) if np.linalg.norm(full[:, t] - full[:, t - 1]) < epsilon
+    ]
     columns = still[0] + 1 if still else iterations
     assert trajectory.alignment.iterations == columns
     np.testing.assert_allclose(trajectory.alignment.values, full[:, :columns], atol=1e-12)
@@ -59,15 +61,15 @@ def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs():
         judged.append(task)
         return 0.5, "reason for half"
 
-    loop = world_loop(world, max_iterations=2, teacher=teacher, student=student, grader=judge, epsilon=1e-9)
+    loop = world_loop(
+        world, max_iterations=2, teacher=teacher, student=student, grader=judge, epsilon=1e-9
+    )
     trajectory = loop.run("Why is it so?")
 
     roles = [r.role for r in student.requests]
     assert roles[0] == "student.respond"
     assert roles == ["student.respond"] + ["student.answer"] * 2 + ["student.reflect"] + (
-        ["student.answer"] * 2 + ["student.reflect"]
-        if trajectory.alignment.iterations == 2
-        else []
+        ["student.answer"] * 2 + ["student.reflect"] if trajectory.alignment.iterations == 2 else []
     )
     first = student.requests[0].segments
     assert "Why is it so?" in first[-1].text
@@ -132,7 +134,11 @@ def test_a_question_that_cannot_be_read_is_a_failed_cell_and_never_a_zero():
         world, max_iterations=3, epsilon=10.0, teacher=ScriptedModel(mute_at_level_2)
     ).run("Go?")
     matrix = trajectory.alignment
-    assert [row[0] for row in matrix.status] == [CellStatus.DONE, CellStatus.FAILED, CellStatus.DONE]
+    assert [row[0] for row in matrix.status] == [
+        CellStatus.DONE,
+        CellStatus.FAILED,
+        CellStatus.DONE,
+    ]
     assert np.isnan(matrix.values[1]).all() and not np.isnan(matrix.values[[0, 2]]).any()
     # A failed cell in a column means not converged, however large epsilon is.
     assert not trajectory.stop.converged and matrix.iterations == 3
@@ -161,7 +167,9 @@ def test_a_reflection_that_says_nothing_keeps_the_response_and_says_so():
             return "   "
         return (await normal.complete(request)).text
 
-    trajectory = world_loop(world, max_iterations=1, student=ScriptedModel(silent_reflection)).run("?!")
+    trajectory = world_loop(world, max_iterations=1, student=ScriptedModel(silent_reflection)).run(
+        "?!"
+    )
     assert trajectory.responses[1].text == trajectory.responses[0].text
     assert trajectory.responses[1].failure.step == "reflect"
 
@@ -193,7 +201,11 @@ def test_the_best_response_by_grade_is_returned_when_asked_for():
 
     for returns, expected in (("last", "3.0"), ("best", "2.0")):
         trajectory = world_loop(
-            world, max_iterations=2, epsilon=1e-12, grader=judge, returns=returns,
+            world,
+            max_iterations=2,
+            epsilon=1e-12,
+            grader=judge,
+            returns=returns,
             stop_rules=[],
         ).run("Go?")
         assert trajectory.response.endswith(expected) or trajectory.alignment.iterations < 2
@@ -223,9 +235,9 @@ def test_a_person_can_edit_a_question_and_a_grade():
             return {"score": 0.25, "reason": "a person said so"}
         return None
 
-    trajectory = world_loop(
-        world, max_iterations=1, review=["question", "grade"]
-    ).run("Go?", on_review=review)
+    trajectory = world_loop(world, max_iterations=1, review=["question", "grade"]).run(
+        "Go?", on_review=review
+    )
     one, two = trajectory.examinations
     assert one.question.text.startswith("What did the person ask") and one.question.edited
     assert not two.question.edited

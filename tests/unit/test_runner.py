@@ -59,7 +59,11 @@ def test_one_failure_ends_no_other_loop_and_is_retried_on_request(tmp_path):
     broken = [True]
 
     async def sometimes(request):
-        if broken[0] and "unknown" in request.segments[-1].text and request.role == "student.respond":
+        if (
+            broken[0]
+            and "unknown" in request.segments[-1].text
+            and request.role == "student.respond"
+        ):
             raise BackendError("the server is down", hint="wait")
         return (await normal.complete(request)).text
 

@@ -20,4 +20,3 @@ def world_loop(world: SyntheticWorld, **options):
         **overrides,
     }
     return ReflectiveLoop(**settings, config=world.config(**options))
-

@@ -33,13 +33,11 @@ class Likelihoods:
         full: Given documents and question.
         without_question: Given the documents alone.
         without_documents: Given the question alone.
-        rivals: Of other names and numbers in the documents, given documents and question.
     """
 
     full: TokenScores
     without_question: TokenScores
     without_documents: TokenScores
-    rivals: tuple[TokenScores, ...] = ()
 
 
 def rivals_in(passages: Sequence[Passage], question: str, answer: str) -> list[str]:
@@ -132,15 +130,13 @@ def signals(
     Returns:
         ``fit`` (log-likelihood per token given everything), ``weakest`` (the
         least likely token), ``evidence`` (what the documents add to fit),
-        ``relevance`` (what the question adds), ``contrast`` (fit above that of
-        the rivals), ``rank`` (share of rivals that fit worse), ``support`` and
-        ``echo`` (shares of words), ``repeated`` (share of the question in an answer
-        that adds nothing), ``proximity`` (of the answer to the question's words in
-        the passages), ``nearest`` (the same above the mean of the rivals),
-        ``length`` (log of the number of tokens).
+        ``relevance`` (what the question adds), ``support`` and ``echo`` (shares of
+        words), ``repeated`` (share of the question in an answer that adds nothing),
+        ``proximity`` (of the answer to the question's words in the passages),
+        ``nearest`` (the same above the mean of the rivals), ``length`` (log of the
+        number of tokens).
     """
     fit = likelihoods.full.mean
-    rivals = [r.mean for r in likelihoods.rivals]
     near = proximity(answer, question, passages)
     others = [proximity(r, question, passages) for r in rivals_in(passages, question, answer)]
     return {
@@ -148,8 +144,6 @@ def signals(
         "weakest": min(likelihoods.full.logprobs),
         "evidence": fit - likelihoods.without_documents.mean,
         "relevance": fit - likelihoods.without_question.mean,
-        "contrast": fit - sum(rivals) / len(rivals) if rivals else 0.0,
-        "rank": sum(r < fit for r in rivals) / len(rivals) if rivals else 0.5,
         "support": supported_share(answer, passages),
         "echo": echo_share(answer, question),
         "repeated": repeated_share(answer, question),

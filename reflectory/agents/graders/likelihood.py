@@ -16,7 +16,6 @@ from reflectory.agents.graders.cases import GradingCase
 from reflectory.agents.graders.features import (
     Likelihoods,
     closest_sentence,
-    rivals_in,
     signals,
 )
 from reflectory.agents.graders.protocol import GradingTask
@@ -31,8 +30,6 @@ SIGNALS = (
     "weakest",
     "evidence",
     "relevance",
-    "contrast",
-    "rank",
     "support",
     "echo",
     "proximity",
@@ -88,7 +85,7 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
     """Return the signals of one answer (see :func:`~reflectory.agents.graders.features.signals`).
 
     Three prompts are scored: documents and question, documents alone, question
-    alone. The first also scores the rivals, names of the same documents.
+    alone.
 
     Raises:
         OutputError: The answer is empty.
@@ -99,19 +96,18 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
     documents = context_segments(prompts, task.context, task.extra)
     asked = Segment(text=f"Question: {task.question}\nAnswer:")
     open_ended = Segment(text="Answer:")
-    rivals = rivals_in(task.passages, task.question, answer)
 
-    async def score(segments: tuple[Segment, ...], texts: Sequence[str]) -> tuple[TokenScores, ...]:
-        request = ScoreRequest(segments=segments, continuations=tuple(texts), role="teacher.grade")
-        return (await model.score(request)).continuations
+    async def score(*segments: Segment) -> TokenScores:
+        request = ScoreRequest(segments=segments, continuations=(answer,), role="teacher.grade")
+        return (await model.score(request)).continuations[0]
 
     full, without_question, without_documents = await asyncio.gather(
-        score((*documents, asked), [answer, *rivals]),
-        score((*documents, open_ended), [answer]),
-        score((*context_segments(prompts, ()), asked), [answer]),
+        score(*documents, asked),
+        score(*documents, open_ended),
+        score(*context_segments(prompts, ()), asked),
     )
     return signals(
-        Likelihoods(full[0], without_question[0], without_documents[0], full[1:]),
+        Likelihoods(full, without_question, without_documents),
         task.question,
         answer,
         task.passages,

@@ -30,6 +30,7 @@ from reflectory.models.engine.work import (
     scores_of,
 )
 from reflectory.models.protocol import Completion, Request, Scores
+from reflectory.models.torch_thread import run_in_torch_thread
 
 GATHER_SECONDS = 0.005
 """How long the first job waits for its siblings; much less than one step takes."""
@@ -109,14 +110,18 @@ class Scheduler:
             self._thread.join()
 
     def _work(self) -> None:
-        with torch.inference_mode():
-            while self._collect():
-                try:
-                    self._advance()
-                except Exception as error:  # noqa: BLE001 - else its callers would wait for ever
-                    self._fail_everything(error)
+        while self._collect():
+            try:
+                run_in_torch_thread(self._step)
+            except Exception as error:  # noqa: BLE001 - else its callers would wait for ever
+                self._fail_everything(error)
         self._fail_everything(closed_error())
         self._prefixes.clear()
+
+    def _step(self) -> None:
+        # The mode belongs to a thread, so it is set in the one that computes.
+        with torch.inference_mode():
+            self._advance()
 
     def _fail_everything(self, error: Exception) -> None:
         rows = [*self._waiting, *(self._batch.rows if self._batch is not None else ())]
