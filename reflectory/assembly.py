@@ -136,7 +136,7 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     from reflectory.models.resolve import ModelPool
     from reflectory.retrieval import resolve_retriever
 
-    prompts = PromptSet.with_replacements(config.prompts)
+    prompts = PromptSet.for_loop(config)
     embedder = resolve_embedder(sources.embedder, device=sources.device)
     pool = ModelPool(device=sources.device, dtype=sources.dtype)
     models: dict[str, Model] = {}

@@ -172,6 +172,9 @@ class LoopConfig(Settings):
             texts and the spoken one elsewhere.
         question_attempts: Tries at a question before the cell counts as failed.
         grade_attempts: Tries at a grade in words before it counts as failed.
+        citations: ``find`` attributes each answer to the passages whose words it
+            repeats; ``ask`` also has the student name them, which strong models can
+            and small ones answer worse for (docs/experiments.md).
         review: Stop for a person after a ``question`` or a ``grade``.
         retrieval: How documents become context.
         sampling: How tokens are drawn.
@@ -188,6 +191,7 @@ class LoopConfig(Settings):
     grader: Literal["auto", "likelihood", "spoken"] = "auto"
     question_attempts: int = Field(default=3, ge=1, le=20)
     grade_attempts: int = Field(default=3, ge=1, le=20)
+    citations: Literal["find", "ask"] = "find"
     review: tuple[Literal["question", "grade"], ...] = ()
     retrieval: RetrievalConfig = RetrievalConfig()
     sampling: SamplingConfig = SamplingConfig()

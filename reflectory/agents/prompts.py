@@ -10,16 +10,20 @@ from importlib.resources import files
 
 import yaml
 
+from reflectory.config import LoopConfig
 from reflectory.errors import ConfigError
 
 PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
     "student.answer": frozenset({"question"}),
     "student.reflect": frozenset({"instruction", "response", "examination"}),
+    "student.cite": frozenset(),
     "teacher.ask": frozenset({"instruction", "response", "level", "description"}),
     "teacher.grade": frozenset({"question", "answer", "rubric"}),
 }
 """Every prompt by name, with the placeholders that its text must hold."""
+
+_CITING = ("student.answer", "student.reflect")
 
 
 def problems_of_prompt(name: str, text: str) -> list[str]:
@@ -71,6 +75,22 @@ class PromptSet:
         if problems:
             raise ConfigError(problems, source="prompts")
         return cls({**_default_texts(), **replacements})
+
+    @classmethod
+    def for_loop(cls, config: LoopConfig) -> PromptSet:
+        """Return the prompts that a configuration asks for.
+
+        With ``citations: ask`` the student's prompts begin with ``student.cite``.
+
+        Raises:
+            ConfigError: With every replacement that is unknown or lacks a placeholder.
+        """
+        prompts = cls.with_replacements(config.prompts)
+        if config.citations == "find":
+            return prompts
+        cite = prompts.texts["student.cite"].replace("{", "{{").replace("}", "}}")
+        asking = {name: f"{cite}\n{prompts.texts[name]}" for name in _CITING}
+        return cls({**prompts.texts, **asking})
 
     def fill(self, name: str, **values: str) -> str:
         """Return the prompt ``name`` with its placeholders filled; braces in values stay."""

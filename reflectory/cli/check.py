@@ -73,7 +73,7 @@ def check(
 def _prompts(settings: Any) -> tuple[str, str]:
     from reflectory.agents.prompts import PromptSet
 
-    PromptSet.with_replacements(settings.loop.prompts)
+    PromptSet.for_loop(settings.loop)
     return OK, f"{len(settings.loop.prompts)} replaced"
 
 

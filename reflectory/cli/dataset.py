@@ -40,7 +40,7 @@ def dataset(
     from reflectory.training.dataset import write_dataset
 
     views = [RunView.read(run) for run in runs]
-    texts = [PromptSet.with_replacements(view.config.loop.prompts) for view in views]
+    texts = [PromptSet.for_loop(view.config.loop) for view in views]
     if any(prompts != texts[0] for prompts in texts):
         raise DatasetError(
             "the runs were made with different prompts",

@@ -136,7 +136,7 @@ async def run_demo(
     )
     round_folder = folder / "rounds" / "000"
     dataset, adapter = round_folder / "dataset", round_folder / "adapter"
-    prompts = PromptSet.with_replacements(settings.loop.prompts)
+    prompts = PromptSet.for_loop(settings.loop)
     try:
         watch.stage("Loading the models, reading the documents")
         await loop.aopen()

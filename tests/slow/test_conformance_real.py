@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,8 @@ from reflectory.agents.graders import GradingTask
 from reflectory.agents.graders.calibration import Calibration
 from reflectory.agents.graders.likelihood import LikelihoodGrader
 from reflectory.config import RetrievalConfig
-from reflectory.models.defaults import ensure_language_model
-from reflectory.models.embedders import resolve_embedder
 from reflectory.models.local import LocalModel
+from reflectory.models.protocol import Embedder
 from reflectory.retrieval import resolve_retriever
 from reflectory.testing.conformance import (
     check_embedder,
@@ -29,8 +29,8 @@ PROMPTS = PromptSet.with_replacements()
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def model(request: pytest.FixtureRequest) -> Iterator[LocalModel]:
-    loaded = LocalModel.load(ensure_language_model().path, device="cpu", dtype=request.param)
+def model(request: pytest.FixtureRequest, language_model: Path) -> Iterator[LocalModel]:
+    loaded = LocalModel.load(language_model, device="cpu", dtype=request.param)
     loaded.is_exact = request.param == "float32"  # type: ignore[attr-defined]
     yield loaded
     asyncio.run(loaded.aclose())
@@ -59,14 +59,14 @@ def test_the_likelihood_grader_keeps_the_contract(model: LocalModel) -> None:
     asyncio.run(check_grader(grader, tasks, tolerance=tolerance))
 
 
-def test_the_default_embedder_keeps_the_contract() -> None:
-    asyncio.run(check_embedder(resolve_embedder("local", device="cpu")))
+def test_the_default_embedder_keeps_the_contract(embedder: Embedder) -> None:
+    asyncio.run(check_embedder(embedder))
 
 
-def test_a_retriever_over_the_packaged_documents_keeps_the_contract() -> None:
+def test_a_retriever_over_the_packaged_documents_keeps_the_contract(
+    embedder: Embedder,
+) -> None:
     with as_file(files("reflectory") / "demo" / "data" / "documents") as folder:
-        retriever = resolve_retriever(
-            folder, resolve_embedder("local", device="cpu"), RetrievalConfig()
-        )
+        retriever = resolve_retriever(folder, embedder, RetrievalConfig())
         query = "What fell on the Tunguska river?"
         asyncio.run(check_retriever(retriever, query))

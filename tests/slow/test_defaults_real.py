@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reflectory.models import defaults
-from reflectory.models.embedders import SentenceTransformerEmbedder, resolve_embedder
+from reflectory.models.embedders import SentenceTransformerEmbedder
 from reflectory.models.store import sha256_of
 
 pytestmark = pytest.mark.slow
@@ -53,11 +53,6 @@ def test_language_model_is_an_ordinary_folder():
     )
     assert prompt.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     assert tokenizer.eos_token == "<|im_end|>"
-
-
-@pytest.fixture(scope="module")
-def embedder():
-    return resolve_embedder("local", device="cpu")
 
 
 def test_vector_of_a_text_does_not_depend_on_its_neighbours(embedder):

@@ -1,7 +1,6 @@
 """The local engine on the default language model: the same words by every way."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from reflectory.models.defaults import ensure_language_model
 from reflectory.models.engine.rendering import prompt_text
 from reflectory.models.local import LocalModel
 from reflectory.models.protocol import (
@@ -38,9 +36,9 @@ QUESTIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    yield Path(ensure_language_model().path)
+@pytest.fixture
+def folder(language_model: Path) -> Path:
+    return language_model
 
 
 def requests(tokens: int = 16, **how: Any) -> list[Request]:

@@ -7,8 +7,6 @@ from importlib.resources import as_file, files
 import pytest
 
 from reflectory.config import RetrievalConfig
-from reflectory.models.defaults import ensure_language_model
-from reflectory.models.embedders import resolve_embedder
 from reflectory.retrieval import (
     PassageIndex,
     aggregate,
@@ -25,20 +23,15 @@ CONFIG = RetrievalConfig()
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer(language_model):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(ensure_language_model().path)
+    return AutoTokenizer.from_pretrained(language_model)
 
 
 @pytest.fixture(scope="module")
 def count_tokens(tokenizer):
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
-
-
-@pytest.fixture(scope="module")
-def embedder():
-    return resolve_embedder("local")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from reflectory.config import TrainingConfig
-from reflectory.models.defaults import ensure_language_model
 from reflectory.models.engine.loading import load_adapter, load_model
 from reflectory.training import Message, Provenance, TrainingRow, train_adapter
 from reflectory.training.rows import assistant
@@ -51,20 +50,15 @@ def loss_on(model, tokenizer, row):
     return out.loss.item()
 
 
-@pytest.fixture(scope="module")
-def base():
-    return ensure_language_model().path
-
-
-def test_twenty_steps_learn_what_unseen_rows_share(base, tmp_path):
+def test_twenty_steps_learn_what_unseen_rows_share(language_model, tmp_path):
     *seen, unseen = rows(21)
     report = train_adapter(
-        seen, base, tmp_path / "adapter", TrainingConfig(max_steps=20, batch_size=2)
+        seen, language_model, tmp_path / "adapter", TrainingConfig(max_steps=20, batch_size=2)
     )
     print(f"{report.tokens_per_second:.0f} tokens/s, {report.seconds:.1f} s of training")
     assert report.losses[-1] < report.losses[0] / 2
     assert 0.0 < report.trainable_fraction < 0.05
-    model, tokenizer = load_model(base, torch.device("cpu"), torch.float32)
+    model, tokenizer = load_model(language_model, torch.device("cpu"), torch.float32)
     before = loss_on(model, tokenizer, unseen)
     adapted, _ = load_adapter(
         model, tmp_path / "adapter", fingerprint=report.manifest.base_fingerprint
@@ -72,11 +66,11 @@ def test_twenty_steps_learn_what_unseen_rows_share(base, tmp_path):
     assert loss_on(adapted, tokenizer, unseen) < before / 2
 
 
-def test_memory_stays_modest_at_four_rows_of_700_tokens(base, tmp_path):
+def test_memory_stays_modest_at_four_rows_of_700_tokens(language_model, tmp_path):
     pytest.importorskip("resource")
     # In a process of its own: the peak of a process covers all that it ever did.
     done = subprocess.run(
-        [sys.executable, __file__, str(base), str(tmp_path / "adapter")],
+        [sys.executable, __file__, str(language_model), str(tmp_path / "adapter")],
         capture_output=True,
         text=True,
         check=True,

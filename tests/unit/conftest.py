@@ -1,15 +1,50 @@
 """The fast tier: no network, no downloads, no real models."""
 
 import os
+import sys
 
 # The hub's client reads this once, when it is imported, so it is set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, and no limit that a busy machine could pass.
+settings.register_profile("reflectory", derandomize=True, deadline=None)
+settings.load_profile("reflectory")
+
+HERE = {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"}
+_guarded: list[bool] = []
+
+
+def _refuse_the_network(event, arguments):
+    """Raise on every name that is looked up and every connection that leaves this machine."""
+    if not _guarded:
+        return
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if (host.decode() if isinstance(host, bytes) else host) not in HERE:
+        pytest.fail(f"a test of the fast tier wants to reach {host!r}")
+
+
+sys.addaudithook(_refuse_the_network)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _no_network_and_no_real_models(tmp_path_factory):
+    """Hold for the fixtures of whole modules too; their cache is nobody else's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REFLECTORY_FORBID_MODELS", "1")
+        patch.setenv("REFLECTORY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        _guarded.append(True)
+        yield
+        _guarded.clear()
 
 
 @pytest.fixture(autouse=True)
-def _no_real_models(monkeypatch, tmp_path_factory):
-    """Make every way to a real model an error, and keep the cache away from the user's."""
-    monkeypatch.setenv("REFLECTORY_FORBID_MODELS", "1")
+def _a_cache_of_its_own(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("REFLECTORY_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -75,7 +75,9 @@ def test_every_problem_of_a_configuration_is_reported_at_once(capfd, tmp_path):
 def test_check_reports_what_is_wrong_without_stopping_at_the_first(capfd, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
-        "documents: [nowhere]\ninstructions: missing.txt\nloop: {prompts: {student.answer: hello}}\n"
+        "documents: [nowhere]\n"
+        "instructions: missing.txt\n"
+        "loop: {prompts: {student.answer: hello}}\n"
     )
     code, out, _ = output_of(capfd, ["check", "-c", file, "--json"])
     findings = {f["part"]: f for f in json.loads(out)}

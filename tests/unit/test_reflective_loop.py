@@ -1,6 +1,7 @@
 """Algorithm 1: exact results in the synthetic world, and the order and inputs of its calls."""
 
 import asyncio
+import itertools
 
 import numpy as np
 import pytest
@@ -218,7 +219,7 @@ def test_useful_passages_are_appended_to_the_context_and_never_reordered():
         world, max_iterations=3, epsilon=1e-9, retrieval={"passages": 1, "per_question": 1}
     ).run("Go on, what then?")
     contexts = [r.answer.context for r in trajectory.responses]
-    for before, after in zip(contexts, contexts[1:], strict=False):
+    for before, after in itertools.pairwise(contexts):
         assert after[: len(before)] == before
     assert {i for c in contexts for i in c} <= set(trajectory.passages)
 
@@ -251,7 +252,7 @@ def test_a_review_that_nobody_answers_is_a_clear_error():
         loop.run("Go?")
 
 
-def test_a_long_loop_is_ended_by_T_and_not_by_the_recursion_limit():
+def test_a_long_loop_is_ended_by_max_iterations_and_not_by_the_recursion_limit():
     world = SyntheticWorld(levels=1, gain=0.01, skill=0.0)
     trajectory = world_loop(world, max_iterations=60, epsilon=1e-9).run("Go?")
     assert trajectory.alignment.iterations == 60

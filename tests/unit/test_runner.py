@@ -123,24 +123,30 @@ def test_references_never_reach_a_model(tmp_path):
     assert asked and not any("SECRET-42" in text for text in asked)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_killed_run_goes_on_where_it_was(tmp_path, seed):
+def start_target(run, log):
     here = Path(__file__).parent
-    script = [sys.executable, str(here / "kill_target.py")]
-    environment = {**os.environ, "PYTHONPATH": str(here)}
+    return subprocess.Popen(
+        [sys.executable, str(here / "kill_target.py"), str(run), str(log)],
+        env={**os.environ, "PYTHONPATH": str(here)},
+        stdout=subprocess.DEVNULL,
+    )
 
-    def start(run, log):
-        return subprocess.Popen(
-            [*script, str(run), str(log)], env=environment, stdout=subprocess.PIPE, text=True
-        )
 
-    undisturbed = start(tmp_path / "calm", tmp_path / "calm.log")
-    assert undisturbed.wait(timeout=120) == 0
-    calm = by_id(RunView.read(tmp_path / "calm").trajectories)
-    every_call = (tmp_path / "calm.log").read_text().splitlines()
+@pytest.fixture(scope="module")
+def calm_run(tmp_path_factory):
+    """Return the trajectories and the calls of a run that nobody kills."""
+    folder = tmp_path_factory.mktemp("calm")
+    assert start_target(folder / "run", folder / "log").wait(timeout=120) == 0
+    calls = (folder / "log").read_text().splitlines()
+    return by_id(RunView.read(folder / "run").trajectories), calls
 
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_run_goes_on_where_it_was(tmp_path, calm_run, seed):
+    calm, every_call = calm_run
     run, log = tmp_path / "killed", tmp_path / "killed.log"
-    process = start(run, log)
+    process = start_target(run, log)
     target = random.Random(seed).randrange(5, len(every_call) - 5)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -153,7 +159,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, seed):
     with sqlite3.connect(run / "calls.sqlite") as connection:
         (recorded,) = connection.execute("SELECT COUNT(*) FROM calls").fetchone()
 
-    assert start(run, log).wait(timeout=120) == 0
+    assert start_target(run, log).wait(timeout=120) == 0
     assert by_id(RunView.read(run).trajectories) == calm
     after = log.read_text().splitlines()
     # Every call of the calm run was made, and what was recorded was not made again:

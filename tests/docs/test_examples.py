@@ -1,0 +1,108 @@
+"""Examples and notebook without real models."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+from pages import ROOT
+
+from reflectory import ReflectiveLoop
+from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
+from reflectory.training import read_dataset
+
+EXAMPLES = ROOT / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+INSTRUCTIONS = ["Explain the first fact.", "Explain the second fact."]
+
+
+def load(name: str):
+    """Return an example as a module; importing it runs nothing."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def loop():
+    world = SyntheticWorld()
+    with ReflectiveLoop(
+        world.documents(),
+        teacher=world.teacher(),
+        student=world.student(),
+        grader=world.grader(),
+        embedder=ConstantEmbedder(),
+        config=world.config(),
+    ) as made:
+        yield made
+
+
+def test_there_are_the_three_uses():
+    assert [s.stem for s in SCRIPTS] == ["make_dataset", "plot_matrices", "run_loops"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_are_short_and_have_a_command_line(script, capsys):
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 50
+    with pytest.raises(SystemExit) as leave:
+        load(script.stem).main(["--help"])
+    assert leave.value.code == 0
+    assert "--" in capsys.readouterr().out
+
+
+def test_run_loops_prints_response_grades_and_matrix(loop, capsys):
+    assert load("run_loops").run_loops(loop, INSTRUCTIONS) == 0
+    said = capsys.readouterr().out
+    assert all(instruction in said for instruction in INSTRUCTIONS)
+    assert "R_0:     I answer with skill 1" in said
+    assert "R_final: I answer with skill 4" in said
+    assert "G:       0.25, 0.50, 0.75, 1.00" in said
+    assert "level 4" in said
+
+
+def test_a_run_becomes_a_data_set_and_pictures(loop, tmp_path):
+    manifest = load("make_dataset").make_dataset(loop, INSTRUCTIONS, tmp_path)
+    rows = read_dataset(tmp_path / "dataset").training_rows()
+    assert len(rows) == manifest.rows > 0
+    assert {row.provenance.what for row in rows} == {"response", "answer"}
+    assert min(row.provenance.score for row in rows) >= 0.5
+    pictures = load("plot_matrices").plot_matrices(tmp_path / "run", tmp_path / "pictures")
+    assert len(pictures) == len(INSTRUCTIONS)
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_plot_matrices_says_where_the_pictures_are(loop, tmp_path, capsys):
+    list(loop.map(INSTRUCTIONS[:1], output=tmp_path / "run"))
+    arguments = [str(tmp_path / "run"), "-o", str(tmp_path / "pictures")]
+    assert load("plot_matrices").main(arguments) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "pictures" / "0000.png")]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(notebook, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    if sys.platform == "win32":
+        pytest.skip("the kernel needs another event loop there")
+    content = nbformat.read(notebook, as_version=4)
+    nbformat.validate(content)
+    client = NotebookClient(
+        content,
+        kernel_name="python3",
+        timeout=300,
+        resources={"metadata": {"path": str(tmp_path)}},
+    )
+    client.execute()
+    outputs = [o for cell in content.cells for o in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)

@@ -1,0 +1,91 @@
+"""`reflectory run` with the embedded models: killed, resumed, and the same in float32."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from reflectory.models.defaults import ensure_embedding_model, ensure_language_model
+from reflectory.runs import RunView
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+dtype: float32
+concurrency: 2
+loop:
+  max_iterations: 2
+  levels:
+    - {name: basic, description: asks for one fact that a document states directly}
+    - {name: advanced, description: asks for reasons, starters: [Why]}
+  retrieval: {passages: 2, context_tokens: 200}
+  sampling: {question_tokens: 16, answer_tokens: 12, response_tokens: 16}
+"""
+DOCUMENTS = {
+    "kettle.md": "# The kettle\n\nThe kettle was built in 1871 by Ada Brook in Leeds. It holds two "
+    "litres. It was sold to the museum in 1902.",
+    "museum.txt": "The museum of Leeds opened in 1899. Its first director was Henry Vale, who "
+    "bought kettles because his mother had made them.",
+}
+RUN = "from reflectory.cli.main import main; main()"
+
+
+def start(folder, run):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-c", RUN, "run", "-c", folder / "run.yaml", "-d", folder / "notes"),
+            *("-i", "Who built the kettle?", "-i", "Why did the director buy kettles?"),
+            *("-o", run, "--json"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def recorded(run):
+    with sqlite3.connect(run / "calls.sqlite") as connection:
+        return dict(connection.execute("SELECT key, response FROM calls").fetchall())
+
+
+def test_a_killed_run_ends_with_the_trajectories_of_an_undisturbed_one(tmp_path):
+    ensure_language_model()
+    ensure_embedding_model()
+    (tmp_path / "notes").mkdir()
+    for name, text in DOCUMENTS.items():
+        (tmp_path / "notes" / name).write_text(text)
+    (tmp_path / "run.yaml").write_text(CONFIG)
+
+    calm = start(tmp_path, tmp_path / "calm")
+    out, err = calm.communicate(timeout=900)
+    assert calm.returncode == 0, err
+    assert len(json.loads(out)) == 2
+    undisturbed = {t.id: t.to_json() for t in RunView.read(tmp_path / "calm").trajectories}
+
+    killed = start(tmp_path, tmp_path / "killed")
+    calls = tmp_path / "killed" / "calls.sqlite"
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and killed.poll() is None:
+        if calls.exists() and len(recorded(tmp_path / "killed")) >= 20:
+            break
+        time.sleep(0.02)
+    assert killed.poll() is None, "the run ended before it could be killed"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=60)
+    before = recorded(tmp_path / "killed")
+
+    resumed = start(tmp_path, tmp_path / "killed")
+    _, err = resumed.communicate(timeout=900)
+    assert resumed.returncode == 0, err
+    found = {t.id: t.to_json() for t in RunView.read(tmp_path / "killed").trajectories}
+    assert found == undisturbed
+    # What was recorded before the kill is there unchanged, and nothing was asked besides
+    # what an undisturbed run asks.
+    after = recorded(tmp_path / "killed")
+    assert before.items() <= after.items()
+    assert after.keys() == recorded(tmp_path / "calm").keys()
