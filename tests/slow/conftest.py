@@ -1,6 +1,12 @@
 """The slow tier: the real default models, fetched and loaded once for the whole session."""
 
+import os
 from pathlib import Path
+
+# Read when torch is loaded, here and in the processes that tests start. A thread that waits
+# spinning takes the core of the one it waits for as soon as anything else runs on the machine:
+# on two busy cores the checks of one model took over ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 

@@ -8,6 +8,7 @@ separations are in docs/experiments.md.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ SIGNALS = (
 """The signals that are fitted; ``repeated`` is not among them, see :class:`LikelihoodGrader`."""
 
 _REPEATED, _GOOD, _POOR = 0.5, 0.66, 0.33
+_NUMBER_FORMAT = re.compile(r"/(?:bfloat16|float16|float32)")
 
 
 class LikelihoodGrader:
@@ -135,7 +137,12 @@ async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCas
 async def calibration_for(
     model: Model, prompts: PromptSet, cases: Sequence[GradingCase], folder: Path
 ) -> Calibration:
-    """Return the stored calibration for a model, or make and store it.
+    """Return the calibration for a model: the packaged one, a stored one, or a new one.
+
+    The calibration of the packaged default model ships with the project, made by
+    :func:`calibrate` on the cases that ship with it, so that a first run need not
+    score them all. The number format of the weights moves the likelihoods far less
+    than one answer differs from another, so it is no part of the name.
 
     Args:
         model: What gives likelihoods.
@@ -145,7 +152,7 @@ async def calibration_for(
             cases and signals, so that none is used for anything else.
     """
     key = content_hash(
-        model.fingerprint,
+        _NUMBER_FORMAT.sub("", model.fingerprint),
         prompts.texts["system"],
         [
             (c.group, c.right, c.task.question, c.task.answer, [p.text for p in c.task.passages])
@@ -153,9 +160,11 @@ async def calibration_for(
         ],
         SIGNALS,
     )
-    path = folder / f"{key[:16]}.json"
-    if path.exists():
-        return Calibration.load(path)
+    name = f"{key[:16]}.json"
+    path = folder / name
+    for place in (Path(__file__).parent / "calibrations" / name, path):
+        if place.exists():
+            return Calibration.load(place)
     calibration = await calibrate(model, prompts, cases)
     calibration.save(path)
     return calibration
