@@ -58,7 +58,8 @@ def check_instruction(instruction: object) -> str:
             f"an instruction must be a text that is not empty, got {instruction!r}",
             hint="say what the student is to answer",
         )
-    return instruction.strip()
+    # Half a surrogate pair, as JSON can hold, fits into no file and no request.
+    return instruction.strip().encode("utf-8", "replace").decode("utf-8")
 
 
 async def drive(

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from reflectory.types import Record
 
@@ -132,6 +132,12 @@ class Completion(Record):
     finish: Literal["stop", "length", "cancelled"] = "stop"
     usage: Usage = Usage()
     thinking: str = ""
+
+    @field_validator("text", "thinking")
+    @classmethod
+    def _without_lone_surrogates(cls, text: str) -> str:
+        # Half a surrogate pair, as a server's JSON can hold, fits into no file.
+        return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class TokenScores(Record):

@@ -18,6 +18,7 @@ from reflectory.agents.graders.calibration import Calibration
 from reflectory.agents.graders.cases import (
     GraderReport,
     GradingCase,
+    calibration_cases,
     measure_grader,
     packaged_cases,
 )
@@ -449,3 +450,13 @@ def test_a_server_that_is_down_is_no_verdict() -> None:
 
     with pytest.raises(BackendError):
         report(down)
+
+
+def test_the_packaged_calibration_fits_the_packaged_cases_prompts_and_signals(tmp_path):
+    """When cases, system prompt or signals change, it has to be fitted and packaged again."""
+    for number_format in ("bfloat16", "float32"):
+        # This model cannot score, so a calibration can only come from the package.
+        model = ScriptedModel({}, name=f"SmolLM2-135M-Instruct@4aca7fbd0095/{number_format}")
+        found = asyncio.run(calibration_for(model, PROMPTS, calibration_cases(), tmp_path))
+        assert found.names == SIGNALS and found.cases == len(calibration_cases())
+    assert not list(tmp_path.iterdir())

@@ -265,6 +265,14 @@ def test_an_instruction_must_say_something(instruction):
         world_loop(SyntheticWorld()).run(instruction)
 
 
+def test_half_an_emoji_breaks_nothing():
+    world = SyntheticWorld(levels=1)
+    broken = ScriptedModel(lambda request: "I answer \ud83d with skill 1.0")
+    trajectory = world_loop(world, max_iterations=1, student=broken).run("Go \ud83d on?")
+    assert trajectory.instruction == "Go ? on?" and trajectory.response.startswith("I answer ?")
+    assert Trajectory.from_json(trajectory.to_json()) == trajectory
+
+
 def test_langgraph_stream_modes_keep_working():
     loop = world_loop(SyntheticWorld(levels=2), max_iterations=1)
     updates = [next(iter(chunk)) for chunk in loop.stream("Go?", stream_mode="updates")]
