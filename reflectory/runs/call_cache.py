@@ -1,0 +1,312 @@
+"""What models said, kept in one SQLite file: the one truth about it.
+
+A call that was recorded is never made again, in this process or a later one.
+The text of prompts repeats from call to call (every role reads the same
+documents), so each segment is stored once and calls refer to it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from reflectory.errors import IntegrityError, StorageError
+from reflectory.runs.database import database_errors, open_database, synchronise, transaction
+
+SCHEMA_VERSION = 1
+_APPLICATION = 0x52464C43  # the letters RFLC
+_REMEDY = (
+    "move the file aside and start again; finished trajectories are kept, "
+    "and only the calls of unfinished loops are made again"
+)
+_SCRIPT = """
+CREATE TABLE segments (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    text TEXT NOT NULL
+);
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    role TEXT NOT NULL,
+    model TEXT NOT NULL,
+    request TEXT NOT NULL,
+    response TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    reused_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    created REAL NOT NULL
+)
+"""
+_PAGE = 100
+"""Calls that :meth:`CallCache.iterate` holds in memory at a time."""
+
+
+@dataclass(frozen=True)
+class RecordedCall:
+    """One call as it was made.
+
+    Attributes:
+        key: Content hash of model, kind and request.
+        kind: ``complete`` or ``score``.
+        role: Who asked first and what for; another role may share the call.
+        model: Fingerprint of the model that answered.
+        request: What the model was given (``Request.content()``), texts included.
+        response: What it said, as JSON values.
+        seconds: How long the call took.
+        created: When it was recorded, in seconds since 1970.
+    """
+
+    key: str
+    kind: str
+    role: str
+    model: str
+    request: dict[str, Any]
+    response: dict[str, Any]
+    seconds: float
+    created: float
+
+
+@dataclass(frozen=True)
+class CallTotals:
+    """Sums over recorded calls.
+
+    Attributes:
+        calls: How many there are.
+        prompt_tokens: Tokens that were read.
+        reused_tokens: Those of them that came from a prefix cache.
+        completion_tokens: Tokens that were written.
+        seconds: Time of all calls added up; calls overlap, so this is no duration.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What a call cache holds.
+
+    Attributes:
+        total: Sums over all calls.
+        roles: Sums per role, in alphabetical order.
+        segments: Number of different prompt segments.
+    """
+
+    total: CallTotals = CallTotals()
+    roles: Mapping[str, CallTotals] = field(default_factory=dict)
+    segments: int = 0
+
+
+class CallCache:
+    """Recorded calls, by the hash of what decides them.
+
+    May be used from several threads at once, and several processes may have the
+    same file open; after a fork, the child opens its own. A call that was put is
+    there after the process was killed; :meth:`sync` makes it safe from a power
+    cut, too (see :mod:`reflectory.runs.database`). Looking up takes some 25
+    microseconds and putting some 60 (every few hundred times some 10
+    milliseconds, when SQLite empties its log), so both may run on an event loop.
+
+    Args:
+        path: The file; made when it is not there. Its folder exists.
+
+    Raises:
+        RunDirectoryError: The file is of a newer schema or some other database.
+        IntegrityError: The file is damaged.
+        StorageError: The file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = open_database(
+            self.path,
+            application=_APPLICATION,
+            version=SCHEMA_VERSION,
+            script=_SCRIPT,
+            remedy=_REMEDY,
+        )
+
+    @contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for this thread, with SQLite's errors translated."""
+        with self._lock, database_errors(self.path, remedy=_REMEDY):
+            if self._connection is None:
+                raise StorageError(
+                    f"the call cache {self.path} is closed", hint="open the run directory again"
+                )
+            yield self._connection
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the recorded response as JSON values, or ``None`` when there is none.
+
+        Raises:
+            IntegrityError: The file is damaged.
+        """
+        with self._use() as connection:
+            row = connection.execute("SELECT response FROM calls WHERE key = ?", (key,)).fetchone()
+        return None if row is None else self._read(row[0])
+
+    def put(
+        self,
+        key: str,
+        *,
+        kind: str,
+        role: str,
+        model: str,
+        request: Mapping[str, Any],
+        response: Mapping[str, Any],
+        seconds: float,
+    ) -> bool:
+        """Record a finished call, unless one with this key is there.
+
+        The first one stays: whoever read it has gone on from there.
+
+        Args:
+            key: Content hash of model, kind and request.
+            kind: ``complete`` or ``score``.
+            role: Who asked and what for.
+            model: Fingerprint of the model that answered.
+            request: What it was given, as JSON values with ``segments`` that have a ``text``.
+            response: What it said, as JSON values with a ``usage``.
+            seconds: How long the call took.
+
+        Returns:
+            Whether the call was recorded now.
+
+        Raises:
+            StorageError: The disk is full or the file cannot be written; what was
+                recorded before stays valid.
+            IntegrityError: The file is damaged.
+        """
+        usage = response.get("usage", {})
+        with self._use() as connection, transaction(connection):
+            if connection.execute("SELECT 1 FROM calls WHERE key = ?", (key,)).fetchone():
+                return False
+            segments = [
+                {**part, "text": self._segment_id(connection, part["text"])}
+                for part in request["segments"]
+            ]
+            connection.execute(
+                "INSERT INTO calls (key, kind, role, model, request, response, prompt_tokens,"
+                " reused_tokens, completion_tokens, seconds, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    key,
+                    kind,
+                    role,
+                    model,
+                    json.dumps({**request, "segments": segments}, ensure_ascii=False),
+                    json.dumps(response, ensure_ascii=False),
+                    usage.get("prompt_tokens", 0),
+                    usage.get("reused_tokens", 0),
+                    usage.get("completion_tokens", 0),
+                    seconds,
+                    time.time(),
+                ),
+            )
+        return True
+
+    @staticmethod
+    def _segment_id(connection: sqlite3.Connection, text: str) -> int:
+        """Return the number under which a prompt segment is stored; store it if need be."""
+        digest = sha256(text.encode("utf-8")).digest()
+        query = "SELECT id FROM segments WHERE hash = ?"
+        row = connection.execute(query, (digest,)).fetchone()
+        if row is None:
+            cursor = connection.execute(
+                "INSERT INTO segments (hash, text) VALUES (?, ?)", (digest, text)
+            )
+            return int(cursor.lastrowid or 0)
+        return int(row[0])
+
+    def _read(self, text: str) -> dict[str, Any]:
+        try:
+            value: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise IntegrityError(
+                f"{self.path} is damaged: a recorded call is not JSON", hint=_REMEDY
+            ) from error
+        return value
+
+    def stats(self) -> CacheStats:
+        """Return how many calls there are and what they used, per role."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT role, count(*), sum(prompt_tokens), sum(reused_tokens),"
+                " sum(completion_tokens), sum(seconds) FROM calls GROUP BY role ORDER BY role"
+            ).fetchall()
+            segments = connection.execute("SELECT count(*) FROM segments").fetchone()[0]
+        roles = {role: CallTotals(*sums) for role, *sums in rows}
+        columns = zip(*(sums for _, *sums in rows), strict=True)
+        return CacheStats(CallTotals(*map(sum, columns)), roles, int(segments))
+
+    def iterate(self) -> Iterator[RecordedCall]:
+        """Yield all calls in the order in which they were recorded.
+
+        Calls that are put meanwhile are yielded too. Memory does not grow with
+        the number of calls.
+
+        Raises:
+            IntegrityError: The file is damaged.
+        """
+        last = 0
+        while True:
+            with self._use() as connection:
+                rows = connection.execute(
+                    "SELECT id, key, kind, role, model, request, response, seconds, created"
+                    " FROM calls WHERE id > ? ORDER BY id LIMIT ?",
+                    (last, _PAGE),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            for _, key, kind, role, model, request, response, seconds, created in rows:
+                content = self._with_texts(self._read(request))
+                answer = self._read(response)
+                yield RecordedCall(key, kind, role, model, content, answer, seconds, created)
+
+    def _with_texts(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored request with its segments' texts in place of their numbers."""
+        segments = []
+        for part in request["segments"]:
+            with self._use() as connection:
+                query = "SELECT text FROM segments WHERE id = ?"
+                row = connection.execute(query, (part["text"],)).fetchone()
+            if row is None:
+                raise IntegrityError(
+                    f"{self.path} is damaged: a prompt segment is missing", hint=_REMEDY
+                )
+            segments.append({**part, "text": row[0]})
+        return {**request, "segments": segments}
+
+    def sync(self) -> None:
+        """Put all recorded calls on the disk, so that a power cut keeps them.
+
+        Takes two waits for the disk; better called from a thread.
+
+        Raises:
+            StorageError: The disk is full or the file cannot be written.
+        """
+        synchronise(self.path, remedy=_REMEDY)
+
+    def close(self) -> None:
+        """Put everything on the disk and close the file; closing twice is fine."""
+        with self._lock, database_errors(self.path, remedy=_REMEDY):
+            if self._connection is not None:
+                connection, self._connection = self._connection, None
+                connection.close()

@@ -1,0 +1,166 @@
+"""Where each loop stands, kept by LangGraph in SQLite and read with care.
+
+LangGraph's serialiser writes the module and name of a class beside its data and,
+as it comes, imports and calls on reading whatever is named there. Here it gets a
+list of the records of this package and constructs nothing else. Imports LangGraph
+when it is used, not when it is imported.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reflectory.alignment import CellStatus
+from reflectory.errors import IntegrityError, RunDirectoryError
+from reflectory.runs.database import BUSY_SECONDS, database_errors
+from reflectory.types import SCHEMA_VERSION, Flag, Record
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+_REMEDY = (
+    "delete the file (and those beside it that end in -wal and -shm); unfinished loops "
+    "begin again on recorded calls, so no model is asked twice"
+)
+_ENUMS: tuple[type[Enum], ...] = (CellStatus, Flag)
+
+
+def allowed_types() -> tuple[tuple[str, str], ...]:
+    """Return module and name of every class that a checkpoint may construct.
+
+    These are the records of this package that are imported by now, and the
+    enumerations in them. A subclass that somebody else made of a record is not
+    among them. (Dates, UUIDs, sets, LangChain messages and LangGraph's own
+    classes are always allowed by LangGraph; none of them does anything.)
+    """
+    classes: set[type[Any]] = set(_ENUMS)
+    queue: list[type[Record]] = [Record]
+    while queue:
+        parent = queue.pop()
+        queue.extend(parent.__subclasses__())
+        if parent.__module__.partition(".")[0] == "reflectory":
+            classes.add(parent)
+    return tuple(sorted((c.__module__, c.__name__) for c in classes))
+
+
+def make_serializer() -> JsonPlusSerializer:
+    """Return a serialiser that reads only what :func:`allowed_types` names.
+
+    LangGraph leaves out what is not allowed and goes on with its bare data, which
+    would break a loop somewhere else; this one says so at once.
+
+    Its ``loads_typed`` raises :class:`~reflectory.errors.IntegrityError` when a
+    checkpoint names another class, calls a method, or is of an older encoding
+    (JSON, pickle) that this package never wrote.
+    """
+    from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    class GuardedSerializer(JsonPlusSerializer):
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            if data[0] not in {"null", "bytes", "bytearray", "msgpack"}:
+                raise IntegrityError(
+                    f"a checkpoint is encoded as {data[0]!r}, which this package never writes",
+                    hint=_REMEDY,
+                )
+            blocked: list[str] = []
+            thread = threading.get_ident()
+
+            def listen(event: SerdeEvent) -> None:
+                # Events of all threads arrive here; reading is done in one.
+                if event["kind"].endswith("_blocked") and threading.get_ident() == thread:
+                    blocked.append(f"{event['module']}.{event['name']}")
+
+            unregister = register_serde_event_listener(listen)
+            try:
+                value = super().loads_typed(data)
+            finally:
+                unregister()
+            if blocked:
+                raise IntegrityError(
+                    f"a checkpoint names {blocked[0]}, which is no record of this package",
+                    hint=_REMEDY,
+                )
+            return value
+
+    return GuardedSerializer(pickle_fallback=False, allowed_msgpack_modules=allowed_types())
+
+
+@asynccontextmanager
+async def open_checkpointer(path: str | Path) -> AsyncIterator[AsyncSqliteSaver]:
+    """Open the checkpoints of a run for the length of an ``async with``.
+
+    The file is in WAL mode and commits without waiting for the disk: a killed
+    process loses nothing, and after a power cut a loop goes on from an earlier
+    step, with recorded calls. It holds records, so its schema version is theirs.
+
+    Args:
+        path: The file; made when it is not there. Its folder exists.
+
+    Yields:
+        A saver to compile a graph with.
+
+    Raises:
+        RunDirectoryError: The file is of another schema version.
+        IntegrityError: The file is damaged.
+        StorageError: The file cannot be written.
+    """
+    import aiosqlite
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    file = Path(path)
+    with database_errors(file, remedy=_REMEDY):
+        # Before aiosqlite, whose thread takes it badly when a file cannot be opened.
+        _refuse_other_schema(file)
+        async with aiosqlite.connect(file, timeout=BUSY_SECONDS) as connection:
+            await connection.execute("PRAGMA synchronous=NORMAL")
+            saver = AsyncSqliteSaver(connection, serde=make_serializer())
+            await saver.setup()  # makes the tables and switches to WAL
+            await connection.execute(f"PRAGMA user_version={SCHEMA_VERSION:d}")
+            yield saver
+
+
+def _refuse_other_schema(file: Path) -> None:
+    """Raise when the file has records of another schema, newer or older.
+
+    An older one is refused as well, because LangGraph builds a record without
+    validation where the fields do not fit.
+    """
+    with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as connection:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version not in {0, SCHEMA_VERSION}:
+        raise RunDirectoryError(
+            f"{file} has records of schema version {version}, this is {SCHEMA_VERSION}",
+            hint=_REMEDY,
+        )
+
+
+async def prune(saver: AsyncSqliteSaver, thread_id: str) -> None:
+    """Delete the checkpoints of a loop that is done; deleting twice is fine.
+
+    The file keeps its size and uses the room for the loops to come.
+
+    Args:
+        saver: What :func:`open_checkpointer` gave.
+        thread_id: The thread of the loop.
+
+    Raises:
+        sqlite3.OperationalError: The file cannot be written.
+    """
+    await saver.setup()
+    await saver.adelete_thread(thread_id)
+
+
+def memory_checkpointer() -> InMemorySaver:
+    """Return a checkpointer for one process, with the same guarded serialiser."""
+    from langgraph.checkpoint.memory import InMemorySaver
+
+    return InMemorySaver(serde=make_serializer())
