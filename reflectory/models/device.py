@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 DeviceName = Literal["auto", "cuda", "mps", "cpu"]
-DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
+DtypeName = Literal["auto", "bfloat16", "float16", "float32", "int8"]
 
 
 def choose_device(name: DeviceName = "auto") -> torch.device:
@@ -78,6 +78,7 @@ def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
             "bfloat16": torch.bfloat16,
             "float16": torch.float16,
             "float32": torch.float32,
+            "int8": torch.int8,
         }
         return dtypes[name]
     if has_native_bfloat16(device):

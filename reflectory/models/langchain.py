@@ -10,7 +10,6 @@ import asyncio
 import logging
 import math
 import random
-import weakref
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +30,12 @@ from reflectory.models.provider_errors import (
     translate,
     translated,
 )
+from reflectory.models.slots import Slots
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+
+    from reflectory.models.server_lora import ServedAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +62,16 @@ class LangChainModel:
     There is no ``Capability.SEED``: a seed is passed on where there is a field,
     but servers promise no more than an attempt.
 
+    No more than ``max_concurrency`` calls of this object are under way at any
+    time, on all event loops together; the others wait for a place in the order
+    in which they were made. A request's deadline counts from the moment it was
+    made, waiting included, and a call that is cancelled leaves its place at once.
+
     Args:
         chat_model: The chat model; closing it remains the caller's business.
         name: Takes the place of class and settings in the fingerprint.
+        adapter: What the server must be told with every request, for a LoRA
+            adapter or for none; an adapter's hash becomes part of the fingerprint.
         max_concurrency: Most calls at the same time.
         retries: How often a call that may succeed when repeated is repeated.
         backoff_s: Wait before the first repetition; doubled each time, with
@@ -75,7 +84,8 @@ class LangChainModel:
         chat_model: BaseChatModel,
         *,
         name: str | None = None,
-        max_concurrency: int = 8,
+        adapter: ServedAdapter | None = None,
+        max_concurrency: int = 16,
         retries: int = 3,
         backoff_s: float = 0.5,
         omit: Collection[str] = (),
@@ -85,16 +95,15 @@ class LangChainModel:
                 f"max_concurrency={max_concurrency}, retries={retries} make no sense",
                 hint="use at least one call at a time, and zero or more retries",
             )
-        self._chat_model = chat_model
+        self._chat_model = adapter.applied_to(chat_model) if adapter else chat_model
         self._fingerprint = f"langchain:{name}" if name else identity_of(chat_model)
+        if adapter and adapter.digest:
+            self._fingerprint += f"+adapter@{adapter.digest}"
         self._secrets = secrets_of(chat_model)
-        self._max_concurrency = max_concurrency
         self._retries = retries
         self._backoff_s = backoff_s
         self._omitted = set(omit) | set(getattr(chat_model, "disabled_params", None) or ())
-        # A semaphore belongs to one event loop, and a model can outlive a loop.
-        self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
-        self._slots = weakref.WeakKeyDictionary()
+        self._slots = Slots(max_concurrency)
         self._closed = False
 
     @property
@@ -131,11 +140,8 @@ class LangChainModel:
             )
         if self._closed:
             raise ModelError(f"{self._fingerprint} was closed", hint="resolve the model again")
-        slots = self._slots.setdefault(
-            asyncio.get_running_loop(), asyncio.Semaphore(self._max_concurrency)
-        )
         try:
-            async with asyncio.timeout(request.deadline_s), slots:
+            async with asyncio.timeout(request.deadline_s), self._slots:
                 return await self._with_retries(request)
         except TimeoutError:
             raise BackendError(

@@ -17,13 +17,12 @@ from reflectory.models.device import DeviceName, DtypeName, choose_device, choos
 from reflectory.models.protocol import Capability, Completion, Request, ScoreRequest, Scores
 
 if TYPE_CHECKING:
+    from reflectory.models.engine.engine import Engine
+    from reflectory.models.engine.loading import Facts
     from reflectory.models.engine.work import Job
 
-CACHE_BYTES = 1_000_000_000
-"""Default size of the prefix cache."""
-
-BATCH_BYTES = 2_000_000_000
-"""Keys and values that one batch may hold."""
+MAX_BATCH = 64
+"""Completions that are written together; more gain little and take memory."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +48,24 @@ class RoleStatistics:
 class LocalModel:
     """A transformers model that answers many calls at once.
 
-    Calls are gathered into batches by a thread of its own, which starts with
-    the first call; the keys and values of shared segments are computed once.
-
-    In float32 every call is computed by itself, in passes whose shapes depend on
-    that call only, so that it gives the same bits whatever else runs. Other
-    formats are for speed: there a call's text can depend on its neighbours where
-    two tokens are almost equally likely.
+    Calls run in a thread of their own, which starts with the first one. All that
+    are there share every pass of the model, and what their prompts have in common
+    is computed once. A model and its adapters (:meth:`with_adapter`) share one engine.
 
     Args:
-        model: A transformers causal language model, already on its device. It is
-            changed in place: an adapter is put into it, and its attention learns
-            to share prefixes (which changes nothing for other uses of it).
+        model: A transformers causal language model, already on its device. It
+            belongs to the engine from then on.
         tokenizer: Its tokenizer.
         fingerprint: Identity of the weights, without the adapter.
-        adapter: Folder of a LoRA adapter.
-        max_batch: Most sequences that are decoded together.
-        batch_invariant: Whether calls are computed one by one; ``None`` does so
-            in float32 only.
-        cache_bytes: Size of the prefix cache; 0 keeps nothing.
+        adapter: Folder of an adapter.
+        max_batch: Most completions that are written together.
+        batch_invariant: Whether each call is computed by itself, in passes whose
+            shapes depend on that call only, so that it has the same bits whatever
+            else runs. Several times slower. ``None`` does so in float32 only. In the
+            other way, and in other formats, a call's text can depend on its
+            neighbours where two tokens are almost equally likely.
+        cache_bytes: Size of the prefix cache; 0 keeps nothing; by default a fifth of
+            the free memory.
 
     Raises:
         ModelError: The adapter is missing or was made for another model.
@@ -81,47 +79,23 @@ class LocalModel:
         *,
         fingerprint: str,
         adapter: str | Path | None = None,
-        max_batch: int = 32,
+        max_batch: int = MAX_BATCH,
         batch_invariant: bool | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int | None = None,
     ) -> None:
-        if max_batch < 1:
-            raise UserError(f"max_batch is {max_batch}", hint="it must be at least 1")
         import torch
 
-        from reflectory.models.engine.loading import load_adapter
-        from reflectory.models.engine.prefix_cache import PrefixCache
-        from reflectory.models.engine.runner import Runner
-        from reflectory.models.engine.scheduler import Scheduler
-        from reflectory.models.engine.selection import Limits
+        from reflectory.models.engine.engine import Engine, given
+        from reflectory.models.engine.loading import Facts
 
+        alone = model.dtype == torch.float32 if batch_invariant is None else batch_invariant
+        facts = Facts.of(model, fingerprint)
+        engine = Engine(
+            given(model), tokenizer, max_batch=max_batch, alone=alone, cache_bytes=cache_bytes
+        )
+        self._take(engine, facts, tokenizer, fingerprint)
         if adapter is not None:
-            model, fingerprint = load_adapter(model, adapter, fingerprint=fingerprint)
-        self._fingerprint = fingerprint
-        self._tokenizer = tokenizer
-        self._lock = threading.Lock()
-        self._statistics: dict[str, RoleStatistics] = {}
-        if batch_invariant is None:
-            batch_invariant = model.dtype == torch.float32
-        runner = Runner(
-            model, _ending_tokens(model, tokenizer), share_attention=not batch_invariant
-        )
-        self._window = _context_window(model)
-        alone = batch_invariant or not runner.batches
-        self._scheduler = Scheduler(
-            runner,
-            tokenizer,
-            self._lock,
-            PrefixCache(runner.compute_prefix, limit_bytes=cache_bytes, extend=not batch_invariant),
-            limits=Limits(
-                rows=1 if alone else max_batch,
-                cells=BATCH_BYTES // max(runner.token_bytes, 1),
-                copies=not runner.cascades,
-            ),
-            invariant=batch_invariant,
-            window=self._window,
-            on_done=self._count,
-        )
+            self._adapt(adapter)
 
     @classmethod
     def load(
@@ -132,9 +106,9 @@ class LocalModel:
         dtype: DtypeName = "auto",
         adapter: str | Path | None = None,
         fingerprint: str | None = None,
-        max_batch: int = 32,
+        max_batch: int = MAX_BATCH,
         batch_invariant: bool | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int | None = None,
     ) -> Self:
         """Load a model from a folder or from the Hugging Face hub.
 
@@ -146,28 +120,103 @@ class LocalModel:
             fingerprint: Identity of the weights; made from the files when it is
                 not given.
             max_batch: As in the constructor.
-            batch_invariant: As in the constructor.
+            batch_invariant: As in the constructor; ``None`` does so where float32
+                was asked for by name.
             cache_bytes: As in the constructor.
 
         Raises:
             ModelError: Model or adapter are missing, unreadable or do not fit.
             UserError: The device or the number format cannot be had.
         """
-        from reflectory.models.engine.loading import fingerprint_of, load_model, resolve_model
+        import torch
+
+        from reflectory.models.engine.engine import Engine
+        from reflectory.models.engine.loading import (
+            Facts,
+            fingerprint_of,
+            load_model,
+            load_tokenizer,
+            resolve_model,
+        )
+        from reflectory.models.engine.trial import network_for
 
         folder, name = resolve_model(source)
         place = choose_device(device)
         number_format = choose_dtype(dtype, place)
-        model, tokenizer = load_model(folder, place, number_format)
-        return cls(
-            model,
+        known = fingerprint or fingerprint_of(folder, name, number_format)
+        facts: list[Facts] = []
+
+        def build() -> tuple[Any, Any]:
+            # Integers are made of the exact weights.
+            quantized = number_format == torch.int8
+            model = load_model(folder, place, torch.float32 if quantized else number_format)
+            facts[:] = [Facts.of(model, known)]
+            network = network_for(model, quantized=quantized)
+            if quantized and network is None:
+                raise UserError(
+                    f"{name} cannot be computed in int8",
+                    hint="that is for models of the Llama family; set dtype to float32",
+                )
+            return model, network
+
+        tokenizer = load_tokenizer(folder)
+        engine = Engine(
+            build,
             tokenizer,
-            fingerprint=fingerprint or fingerprint_of(folder, name, number_format),
-            adapter=adapter,
             max_batch=max_batch,
-            batch_invariant=batch_invariant,
+            alone=dtype == "float32" if batch_invariant is None else batch_invariant,
             cache_bytes=cache_bytes,
         )
+        local = cls.__new__(cls)
+        local._take(engine, facts[0], tokenizer, known)
+        if adapter is not None:
+            local._adapt(adapter)
+        return local
+
+    def with_adapter(self, folder: str | Path) -> Self:
+        """Return the same base model with an adapter, on the same engine.
+
+        The base is not loaded again, and calls to both run together. Each of the two
+        is closed by itself.
+
+        Args:
+            folder: Where PEFT saved the adapter.
+
+        Raises:
+            ModelError: It is missing or was made for another model.
+        """
+        other = type(self).__new__(type(self))
+        other._take(self._engine, self._facts, self._tokenizer, self._base)
+        other._adapt(folder)
+        return other
+
+    def _take(self, engine: Engine, facts: Facts, tokenizer: Any, fingerprint: str) -> None:
+        self._engine = engine
+        self._facts = facts
+        self._tokenizer = tokenizer
+        self._base = self._fingerprint = fingerprint
+        self._adapter = ""
+        self._closed = False
+        self._lock = threading.Lock()
+        self._statistics: dict[str, RoleStatistics] = {}
+        engine.open()
+
+    def _adapt(self, folder: str | Path) -> None:
+        from reflectory.models.engine.loading import check_adapter
+
+        try:
+            files = check_adapter(folder, self._facts, self._base)
+            self._fingerprint = f"{self._base}+adapter@{files.content}"
+            if self._engine.add_adapter(files.content, files):
+                self._adapter = files.content
+                return
+            own = self._engine.merged(files)
+        except BaseException:
+            self._engine.close()
+            raise
+        self._engine.close()
+        self._engine = own
+        own.open()
 
     @property
     def fingerprint(self) -> str:
@@ -182,7 +231,7 @@ class LocalModel:
     @property
     def context_window(self) -> int | None:
         """Most tokens of prompt and completion together; ``None`` when unknown."""
-        return self._window
+        return self._engine.window
 
     async def complete(self, request: Request) -> Completion:
         """Continue the prompt of ``request``.
@@ -209,8 +258,8 @@ class LocalModel:
     async def _ask(self, request: Request | ScoreRequest) -> Any:
         from reflectory.models.engine.work import Job
 
-        job = Job(request)
-        self._scheduler.submit(job)
+        job = Job(request, adapter=self._adapter, on_done=self._count)
+        self._engine.submit(job)
         try:
             # Leaving the await cancels the future, which drops the job.
             async with asyncio.timeout(request.deadline_s):
@@ -223,7 +272,7 @@ class LocalModel:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens ``text`` has, without special tokens."""
-        with self._lock:
+        with self._engine.lock:
             return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def stats(self) -> dict[str, RoleStatistics]:
@@ -231,9 +280,28 @@ class LocalModel:
         with self._lock:
             return dict(self._statistics)
 
+    def engine_stats(self) -> dict[str, float]:
+        """Return what the engine has computed for all its models.
+
+        Returns:
+            ``prefilled`` and ``decoded`` tokens, ``near_ties`` (greedy tokens where
+            the two best were nearer than 1e-4 in logit), ``passes`` of the network and
+            ``busy_seconds``.
+        """
+        return self._engine.statistics()
+
+    def sleep(self) -> None:
+        """Give memory back (to training, say) once the running calls have ended.
+
+        The next call loads the weights again; adapters stay known.
+        """
+        self._engine.sleep()
+
     async def aclose(self) -> None:
-        """End the thread and give the prefix cache back; waiting calls fail."""
-        await asyncio.to_thread(self._scheduler.close)
+        """End the thread and give everything back; waiting calls fail. May be called again."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._engine.close)
 
     def _count(self, job: Job, result: Completion | Scores) -> None:
         seconds = time.perf_counter() - job.submitted
@@ -247,16 +315,3 @@ class LocalModel:
                 completion_tokens=old.completion_tokens + usage.completion_tokens,
                 seconds=old.seconds + seconds,
             )
-
-
-def _context_window(model: Any) -> int | None:
-    """Return the most positions that the configuration names."""
-    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(window) if window else None
-
-
-def _ending_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Return the ids that end a completion: those of the model and of the tokenizer."""
-    named = getattr(model.generation_config, "eos_token_id", None)
-    ids = set(named if isinstance(named, list | tuple) else [named])
-    return {int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None}

@@ -104,6 +104,8 @@ def translate(
         or (status is not None and status >= 500)
         or (status is None and bool(names & _RETRY_NAMES))
         or isinstance(error, TimeoutError | ConnectionError)
+        # A kept connection of an event loop that has ended; the next one is new.
+        or (isinstance(error, RuntimeError) and "event loop is closed" in said.lower())
     )
     if retryable:
         hint = (

@@ -5,9 +5,10 @@ Light to import; the library behind a name is imported when it is asked for.
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from reflectory.errors import ModelError
 from reflectory.models.device import DeviceName, DtypeName
@@ -25,8 +26,8 @@ __all__ = ["ModelPool", "resolve_embedder", "resolve_model"]
 
 _ACCEPTED = (
     "use `local`, `local:PATH_OR_HUB_ID`, `PROVIDER:MODEL` (for example "
-    "`openai:gpt-4.1-mini` or `ollama:llama3.2`), a LangChain chat model, or an object that "
-    "meets reflectory.models.protocol.Model"
+    "`openai:gpt-4.1-mini` or `ollama:llama3.2`), `vllm:PATH_OR_HUB_ID`, a LangChain chat model, "
+    "or an object that meets reflectory.models.protocol.Model"
 )
 
 
@@ -42,16 +43,18 @@ def resolve_model(
 
     Args:
         spec: ``local`` (the default model), ``local:PATH_OR_HUB_ID``,
-            ``PROVIDER:MODEL`` as LangChain's ``init_chat_model`` understands it, a
-            LangChain chat model, or anything that meets the protocol.
+            ``PROVIDER:MODEL`` as LangChain's ``init_chat_model`` understands it,
+            ``vllm:PATH_OR_HUB_ID`` (vLLM in this process), a LangChain chat model,
+            or anything that meets the protocol.
         device: Where a local model runs.
         dtype: Number format of a local model.
-        adapter: Folder of a LoRA adapter for a local model.
+        adapter: Folder of a LoRA adapter for ``local``, ``vllm:``, or ``openai:`` with
+            a server of the user's own (:mod:`reflectory.models.server_lora`).
         progress: Is told how far the download of the default model is.
 
     Raises:
         ModelError: It is nothing of the above, a package or key is missing, or
-            there is an adapter for something that is not local.
+            there is an adapter for something that takes none.
         UserError: The device is not there.
         BackendError: A download failed.
     """
@@ -62,10 +65,19 @@ def resolve_model(
         return LocalModel.load(
             _local_source(rest, progress), device=device, dtype=dtype, adapter=adapter
         )
+    if kind == "vllm" and rest:
+        check_allowed(str(spec))
+        from reflectory.models.vllm import VLLMModel
+
+        return VLLMModel.load(rest, adapter=adapter, dtype=dtype)
+    if kind == "openai" and rest:
+        check_allowed(str(spec))
+        return _on_server(_from_provider(kind, rest), adapter)
     if adapter is not None:
         raise ModelError(
-            f"the adapter {adapter} was given for {_shown(spec)}, which is not local",
-            hint="adapters work with `local` and `local:PATH_OR_HUB_ID`",
+            f"the adapter {adapter} was given for {_shown(spec)}, which takes no adapter folder",
+            hint="adapters work with `local`, `local:PATH_OR_HUB_ID`, `vllm:PATH_OR_HUB_ID`, and "
+            "with `openai:MODEL` when OPENAI_BASE_URL names your own server",
         )
     if isinstance(spec, str):
         if not (kind and rest) or kind == "local":
@@ -77,6 +89,13 @@ def resolve_model(
     if _is_chat_model(spec):
         return LangChainModel(spec)
     raise ModelError(f"{_shown(spec)} is no model", hint=_ACCEPTED)
+
+
+def _on_server(chat_model: BaseChatModel, adapter: str | Path | None) -> Model:
+    from reflectory.models.server_lora import serve_adapter, serve_plainly
+
+    served = serve_plainly(chat_model) if adapter is None else serve_adapter(chat_model, adapter)
+    return LangChainModel(chat_model, adapter=served)
 
 
 def _local_source(rest: str, progress: Progress | None) -> Path | str:
@@ -108,7 +127,9 @@ def _from_provider(provider: str, model: str) -> BaseChatModel:
             hint="pip install 'reflectory[providers]'",
         ) from error
     try:
-        made: BaseChatModel = init_chat_model(model, model_provider=provider)
+        made: BaseChatModel = init_chat_model(
+            model, model_provider=provider, **_own_server(provider)
+        )
     except ImportError as error:
         raise ModelError(
             f"{provider}:{model} needs the provider's package: {error}",
@@ -125,6 +146,20 @@ def _from_provider(provider: str, model: str) -> BaseChatModel:
             "name; " + _ACCEPTED,
         ) from None
     return made
+
+
+def _own_server(provider: str) -> dict[str, Any]:
+    """Return what a chat model of OpenAI's must be told about a server of the user's own.
+
+    Its client would read the second variable by itself, but then no setting of the
+    chat model would show the address, and two servers would have one fingerprint.
+    Connections are not kept, because LangChain keeps them for the whole process,
+    and one of an event loop that has ended fails the next call.
+    """
+    if provider != "openai":
+        return {}
+    address = os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL")
+    return {"base_url": address, "default_headers": {"Connection": "close"}} if address else {}
 
 
 class ModelPool:

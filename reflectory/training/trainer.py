@@ -110,7 +110,12 @@ def train_adapter(
         StorageError: The adapter cannot be written.
         UserError: Device or format do not fit, or ``output`` holds something else.
     """
-    from reflectory.models.engine.loading import fingerprint_of, load_model, resolve_model
+    from reflectory.models.engine.loading import (
+        fingerprint_of,
+        load_model,
+        load_tokenizer,
+        resolve_model,
+    )
 
     _check_rows(len(rows), "rows")
     folder, own_name = resolve_model(base)
@@ -124,7 +129,7 @@ def train_adapter(
         own_randomness(config.seed),
         without_deprecations(),
     ):
-        model, tokenizer = load_model(folder, place, number_format)
+        model, tokenizer = load_model(folder, place, number_format), load_tokenizer(folder)
         tokenised = tokenise_rows(tokenizer, rows, config.max_length)
         _check_rows(len(tokenised.rows), f"rows of at most {config.max_length} tokens")
         model = add_adapter(model, config)

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from reflectory.config import TrainingConfig
-from reflectory.models.engine.loading import load_adapter, load_model
+from reflectory.models.engine.loading import (
+    Facts,
+    check_adapter,
+    load_model,
+    load_tokenizer,
+    merge_adapter,
+)
 from reflectory.training import Message, Provenance, TrainingRow, train_adapter
 from reflectory.training.rows import assistant
 from reflectory.training.tokens import tokenise_rows
@@ -58,12 +64,12 @@ def test_twenty_steps_learn_what_unseen_rows_share(language_model, tmp_path):
     print(f"{report.tokens_per_second:.0f} tokens/s, {report.seconds:.1f} s of training")
     assert report.losses[-1] < report.losses[0] / 2
     assert 0.0 < report.trainable_fraction < 0.05
-    model, tokenizer = load_model(language_model, torch.device("cpu"), torch.float32)
+    model = load_model(language_model, torch.device("cpu"), torch.float32)
+    tokenizer = load_tokenizer(language_model)
     before = loss_on(model, tokenizer, unseen)
-    adapted, _ = load_adapter(
-        model, tmp_path / "adapter", fingerprint=report.manifest.base_fingerprint
-    )
-    assert loss_on(adapted, tokenizer, unseen) < before / 2
+    fingerprint = report.manifest.base_fingerprint
+    files = check_adapter(tmp_path / "adapter", Facts.of(model, fingerprint), fingerprint)
+    assert loss_on(merge_adapter(model, files), tokenizer, unseen) < before / 2
 
 
 def test_memory_stays_modest_at_four_rows_of_700_tokens(language_model, tmp_path):

@@ -74,19 +74,14 @@ def test_no_file_names_a_path_of_this_machine(trained):
 
 
 def test_the_engine_takes_the_adapter_for_its_base_only(trained, tmp_path):
-    from reflectory.models.engine.loading import fingerprint_of, load_adapter, load_model
+    from reflectory.models.local import LocalModel
 
     folder, base, _, _ = trained
-    cpu = torch.device("cpu")
-    model, _ = load_model(base, cpu, torch.float32)
-    _, fingerprint = load_adapter(
-        model, folder, fingerprint=fingerprint_of(base, "tiny", torch.float32)
-    )
-    assert "+adapter@" in fingerprint
+    model = LocalModel.load(base, device="cpu", dtype="float32", adapter=folder)
+    assert "+adapter@" in model.fingerprint
     other = save_tiny_model(tmp_path / "tiny", seed=1)
-    stranger, _ = load_model(other, cpu, torch.float32)
     with pytest.raises(ModelError):
-        load_adapter(stranger, folder, fingerprint=fingerprint_of(other, "tiny", torch.float32))
+        LocalModel.load(other, device="cpu", dtype="float32", adapter=folder)
 
 
 def test_the_card_shows_first_and_last_loss(trained):

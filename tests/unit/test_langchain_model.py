@@ -5,8 +5,6 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +17,7 @@ from langchain_core.language_models.fake_chat_models import (
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
+from openai_server import running_server
 from pydantic import Field, SecretStr
 
 from reflectory.errors import BackendError, ModelError, ReflectoryError, UnsupportedCapability
@@ -207,6 +206,73 @@ def test_no_more_calls_at_once_than_allowed():
     assert chat_model.state == {"now": 0, "most": 3, "calls": 24}
 
 
+def test_calls_from_several_threads_share_one_bound():
+    chat_model = counting(pause=0.02)
+    model = LangChainModel(chat_model, max_concurrency=2)
+
+    async def some():
+        return await asyncio.gather(*[model.complete(request(seed=n)) for n in range(5)])
+
+    threads = [threading.Thread(target=lambda: asyncio.run(some())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert chat_model.state == {"now": 0, "most": 2, "calls": 15}
+
+
+def test_a_server_never_has_more_calls_in_flight_than_allowed(server):
+    server.pause = 0.03
+    model = client(server, max_concurrency=4)
+
+    async def many():
+        return await asyncio.gather(*[model.complete(request(seed=n)) for n in range(14)])
+
+    assert [completion.text for completion in asyncio.run(many())] == ["Hello."] * 14
+    assert server.flight["most"] == 4 and len(server.seen) == 14
+
+
+def test_the_default_bound_is_sixteen():
+    chat_model = counting()
+    model = LangChainModel(chat_model)
+
+    async def many():
+        return await asyncio.gather(*[model.complete(request(seed=n)) for n in range(40)])
+
+    asyncio.run(many())
+    assert chat_model.state["most"] == 16
+    with pytest.raises(ModelError, match="max_concurrency=0"):
+        LangChainModel(chat_model, max_concurrency=0)
+
+
+def test_waiting_for_a_place_counts_against_the_deadline():
+    model = LangChainModel(counting(pause=0.2), max_concurrency=1)
+
+    async def two():
+        first = asyncio.create_task(model.complete(request()))
+        await asyncio.sleep(0)
+        waiting = model.complete(request(deadline_s=0.05))
+        return await asyncio.gather(first, waiting, return_exceptions=True)
+
+    first, second = asyncio.run(two())
+    assert first.text and isinstance(second, BackendError) and second.retryable
+
+
+def test_a_cancelled_waiting_call_leaves_its_place_to_the_next():
+    chat_model = counting(pause=0.05)
+    model = LangChainModel(chat_model, max_concurrency=1)
+
+    async def three():
+        calls = [asyncio.create_task(model.complete(request(seed=n))) for n in range(3)]
+        await asyncio.sleep(0.01)
+        calls[1].cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, second, third = asyncio.run(three())
+    assert first.text and third.text and isinstance(second, asyncio.CancelledError)
+    assert chat_model.state == {"now": 0, "most": 1, "calls": 2}
+
+
 def test_cancelling_one_call_harms_no_other():
     chat_model = counting(pause=0.05)
     model = LangChainModel(chat_model, max_concurrency=1)
@@ -279,49 +345,10 @@ def test_an_error_of_ours_is_left_alone():
     assert translate(own, "model") is own
 
 
-class Server(BaseHTTPRequestHandler):
-    """As much of OpenAI's chat completions as its client needs."""
-
-    reply: Callable = staticmethod(lambda body: (200, {}, "Hello."))
-    seen: list
-
-    def log_message(self, *args):
-        pass
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.seen.append(body)
-        status, headers, content = self.reply(body)
-        if status == 200:
-            message = {"role": "assistant", "content": content}
-            answer = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": body["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": "length"}],
-                "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
-            }
-        else:
-            answer = {"error": {"message": content, "code": None, "type": "x", "param": None}}
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
 @pytest.fixture
 def server():
-    handler = type("ThisServer", (Server,), {"seen": []})
-    running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-    handler.url = f"http://127.0.0.1:{running.server_port}/v1"
-    yield handler
-    running.shutdown()
-    running.server_close()
+    with running_server() as running:
+        yield running
 
 
 def client(server, **options) -> LangChainModel:
@@ -386,6 +413,12 @@ def test_a_parameter_that_the_server_does_not_take_is_left_out(server):
     model = client(server)
     assert ask(model).text == "Fine." and ask(model).text == "Fine."
     assert ["temperature" in body for body in server.seen] == [True, False, False]
+
+
+def test_a_connection_of_a_loop_that_has_ended_is_replaced():
+    with running_server(protocol_version="HTTP/1.1") as server:  # it keeps connections
+        model = client(server)
+        assert [ask(model).text for _ in range(3)] == ["Hello."] * 3
 
 
 def test_a_server_that_is_not_there_is_a_retryable_failure(server):

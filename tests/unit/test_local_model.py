@@ -1,7 +1,6 @@
 """The local engine on a tiny transformer: same words, whatever runs beside it."""
 
 import asyncio
-import inspect
 import json
 import shutil
 from pathlib import Path
@@ -14,13 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reflectory.errors import BackendError, ModelError, UserError
-from reflectory.models.engine.decoding import read_rows
 from reflectory.models.engine.failures import is_out_of_memory
-from reflectory.models.engine.prefix_cache import PrefixCache
+from reflectory.models.engine.network import Network
 from reflectory.models.engine.rendering import messages_of, prompt_text, render
-from reflectory.models.engine.runner import Runner
 from reflectory.models.engine.sampling import draw_tokens
-from reflectory.models.engine.selection import Limits, choose
+from reflectory.models.engine.selection import Limits, choose, own_tokens
 from reflectory.models.engine.work import CompletionRow, Job
 from reflectory.models.local import LocalModel
 from reflectory.models.protocol import (
@@ -214,8 +211,8 @@ def test_prefill_begins_the_text() -> None:
 def test_repetition_penalty_counts_generated_tokens_only() -> None:
     logits = torch.tensor([[2.0, 1.9, -1.0]])
     how, rng = SamplingParameters(repetition_penalty=1.2), torch.Generator()
-    assert draw_tokens(logits.clone(), [how], [[]], [rng]) == [0]
-    assert draw_tokens(logits.clone(), [how], [[0]], [rng]) == [1]
+    assert draw_tokens(logits.clone(), [how], [[]], [rng]).tokens == [0]
+    assert draw_tokens(logits.clone(), [how], [[0]], [rng]).tokens == [1]
 
 
 @given(st.integers(0, 2**31), st.sampled_from([0.3, 0.6, 0.9]))
@@ -223,7 +220,9 @@ def test_repetition_penalty_counts_generated_tokens_only() -> None:
 def test_a_draw_comes_from_the_nucleus(seed: int, top_p: float) -> None:
     logits = torch.randn(1, 400, generator=torch.Generator().manual_seed(seed)) * 3
     how = SamplingParameters(temperature=1.0, top_p=top_p)
-    (token,) = draw_tokens(logits.clone(), [how], [[]], [torch.Generator().manual_seed(seed)])
+    (token,) = draw_tokens(
+        logits.clone(), [how], [[]], [torch.Generator().manual_seed(seed)]
+    ).tokens
     probabilities = logits[0].double().softmax(-1)
     likelier = probabilities[probabilities > probabilities[token]].sum()
     assert float(likelier) < top_p
@@ -233,53 +232,9 @@ def test_draws_have_the_frequencies_of_the_distribution() -> None:
     logits = torch.tensor([[1.0, 0.0, -1.0]])
     rng = torch.Generator().manual_seed(0)
     how = SamplingParameters(temperature=1.0)
-    draws = [draw_tokens(logits.clone(), [how], [[]], [rng])[0] for _ in range(3000)]
+    draws = [draw_tokens(logits.clone(), [how], [[]], [rng]).tokens[0] for _ in range(3000)]
     frequencies = np.bincount(draws, minlength=3) / len(draws)
     assert np.allclose(frequencies, torch.softmax(logits[0], -1).numpy(), atol=0.03)
-
-
-@pytest.mark.parametrize("share", [True, False])
-def test_one_copy_of_a_prefix_is_as_good_as_many(share: bool) -> None:
-    """Rows of two prefixes and of none, read and continued, against plain passes."""
-    runner = Runner(MODEL, {2}, share_attention=share)
-    assert runner.cascades is share
-    texts = [("ab" * 20, "xy"), ("cd" * 30, "z"), ("ab" * 20, "long, longer"), ("", "plain")]
-    rows = []
-    for before, after in texts:
-        tokens = [
-            tuple(TOKENIZER(t, add_special_tokens=False)["input_ids"]) for t in (before, after)
-        ]
-        rows.append(
-            CompletionRow(
-                job=Job(request("x")),
-                tokens=tokens[0] + tokens[1],
-                prefix_length=len(tokens[0]),
-                room=3,
-            )
-        )
-    with torch.inference_mode():
-        prefixes = PrefixCache(runner.compute_prefix, limit_bytes=10**8, extend=True)
-        reading = read_rows(runner, prefixes, rows, keep=1)
-        assert (reading.shared is not None) is share
-        for row, logits in zip(rows, reading.logits, strict=True):
-            expected = MODEL(torch.tensor([row.tokens])).logits[0, -1]
-            assert torch.allclose(logits[-1], expected, atol=1e-4)
-
-
-def test_a_model_that_cannot_share_attention_gets_copies() -> None:
-    """It hands no arguments on to its attention, so the trial finds another result."""
-
-    class Deaf(type(MODEL)):  # type: ignore[misc]
-        def forward(self, *args: Any, **given: Any) -> Any:
-            given.pop("shared_prefixes", None)
-            return super().forward(*args, **given)
-
-    model = Deaf(MODEL.config).eval()
-    model.forward.__func__.__signature__ = inspect.signature(type(MODEL).forward)
-    model.load_state_dict(MODEL.state_dict())
-    model.set_attn_implementation("sdpa")
-    assert not Runner(model, {2}, share_attention=True).cascades
-    assert model.config._attn_implementation == "sdpa"
 
 
 # Scores
@@ -385,41 +340,37 @@ def test_a_closed_model_refuses_calls_and_fails_those_that_run() -> None:
     asyncio.run(run())
 
 
-class Cramped(torch.nn.Module):
-    """A model that runs out of memory with more than ``most`` rows."""
+class Cramped:
+    """A network that runs out of memory with more than so many tokens in a pass."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.inner, self.config = MODEL, MODEL.config
-        self.generation_config, self.dtype = MODEL.generation_config, MODEL.dtype
-        self.most, self.widest = most, 0
+    def __init__(self, inner: Network, most: int) -> None:
+        self.inner, self.most, self.widest = inner, most, 0
+        self.shape, self.layer_names = inner.shape, inner.layer_names
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        position_ids: torch.Tensor | None = None,
-        logits_to_keep: int = 0,
-        **rest: Any,
-    ) -> Any:
-        if len(input_ids) > self.most:
+    def forward(self, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(ids) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        self.widest = max(self.widest, len(input_ids))
-        return self.inner(
-            input_ids, position_ids=position_ids, logits_to_keep=logits_to_keep, **rest
-        )
+        self.widest = max(self.widest, len(ids))
+        return self.inner.forward(ids, *rest)
 
 
-def test_out_of_memory_halves_the_batch() -> None:
+def cramped(most: int) -> tuple[LocalModel, Cramped]:
+    model = local(batch_invariant=False)
+    assert model._engine._network is not None
+    network = model._engine._network = Cramped(model._engine._network, most)
+    return model, network
+
+
+def test_out_of_memory_halves_what_runs_together() -> None:
     requests = [request(f"Question {i}?") for i in range(8)]
-    cramped = Cramped(most=3)
-    model = LocalModel(cramped, TOKENIZER, fingerprint="c", batch_invariant=False)
+    model, network = cramped(most=140)
     answers = ask(model, *requests)
     assert [c.text for c in answers] == [c.text for c in ask(local(), *requests)]
-    assert cramped.widest == 2
+    assert 50 < network.widest <= 140
 
 
 def test_out_of_memory_with_one_sequence_is_an_error() -> None:
-    model = LocalModel(Cramped(most=0), TOKENIZER, fingerprint="c", batch_invariant=False)
+    model, _ = cramped(most=5)
     with pytest.raises(BackendError, match="out of memory") as caught:
         ask(model, request("Why?"))
     assert not caught.value.retryable
@@ -591,30 +542,19 @@ SIZES = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 2)), min_size=1, m
 @given(SIZES, st.integers(1, 8), st.integers(50, 600))
 @settings(max_examples=60, deadline=None)
 def test_selection_keeps_its_limits_and_never_starves(
-    sizes: list[tuple[int, int]], rows: int, cells: int
+    sizes: list[tuple[int, int]], rows: int, tokens: int
 ) -> None:
     job = Job(request("x"))
     waiting = [
         CompletionRow(job=job, tokens=(kind,) * (size + 1), prefix_length=size, room=10)
         for size, kind in sizes
     ]
-    chosen = choose(waiting, [], 0, Limits(rows=rows, cells=cells), rows)
+    chosen = choose(waiting, [], Limits(rows=rows, tokens=tokens), rows)
     assert chosen and chosen[0] is waiting[0]
     assert len(chosen) <= rows
     if len(chosen) > 1:
-        assert len(chosen) * (max(r.prefix_length for r in chosen) + 1 + 10) <= cells
-
-
-def test_prefix_cache_drops_the_least_recently_used() -> None:
-    runner = Runner(MODEL, {2})
-    with torch.inference_mode():
-        one = runner.compute_prefix(np.arange(4, 24), None).nbytes
-        cache = PrefixCache(runner.compute_prefix, limit_bytes=2 * one, extend=False)
-        for start in (4, 30, 4, 60):
-            cache.fetch(range(start, start + 20))
-        assert len(cache) == 2 and cache.nbytes == 2 * one
-        assert cache.fetch(range(4, 24))[1] == 20
-        assert cache.fetch(range(30, 50))[1] == 0
+        held = sum(map(own_tokens, chosen)) + sum(map(len, {row.prefix for row in chosen}))
+        assert held <= tokens
 
 
 def test_it_is_a_model() -> None:

@@ -41,6 +41,8 @@ def test_real_models_are_forbidden_in_tests():
     for spec in ("local", "local:someone/model", "openai:gpt-4.1-mini"):
         with pytest.raises(ModelError, match="REFLECTORY_FORBID_MODELS"):
             resolve_model(spec)
+    with pytest.raises(ModelError, match="REFLECTORY_FORBID_MODELS"):
+        resolve_model("openai:gpt-4.1-mini", adapter="adapters/first")
 
 
 def test_provider_becomes_its_chat_model(allowed, monkeypatch):
@@ -69,10 +71,12 @@ def test_missing_packages_are_named(allowed, monkeypatch):
     assert "reflectory[providers]" in caught.value.hint
 
 
-def test_adapters_are_for_local_models_only(tmp_path):
-    for spec in ("openai:gpt", ScriptedModel(lambda request: "yes")):
-        with pytest.raises(ModelError, match="is not local"):
+def test_adapters_are_refused_where_nobody_can_load_them(tmp_path):
+    chat_model = FakeListChatModel(responses=["a"])
+    for spec in ("ollama:llama3.2", "openai:", ScriptedModel(lambda request: "yes"), chat_model):
+        with pytest.raises(ModelError, match="takes no adapter folder") as caught:
             resolve_model(spec, adapter=tmp_path)
+        assert "OPENAI_BASE_URL" in caught.value.hint
 
 
 def test_absent_local_folder_is_named(allowed, tmp_path):

@@ -46,11 +46,11 @@ def trainer_for(base, rows, tmp_path, config=SMALL, *, micro_batch=1, seed=0):
     """Return the trainer as the package makes it, before its first step."""
     from datasets import Dataset
 
-    from reflectory.models.engine.loading import load_model
+    from reflectory.models.engine.loading import load_model, load_tokenizer
     from reflectory.training.sft import CompletionTrainer, StepCallback, sft_arguments
 
     torch.manual_seed(seed)
-    model, tokenizer = load_model(base, torch.device("cpu"), torch.float32)
+    model, tokenizer = load_model(base, torch.device("cpu"), torch.float32), load_tokenizer(base)
     tokenised = tokenise_rows(tokenizer, rows, config.max_length)
     data = Dataset.from_dict(
         {
@@ -335,7 +335,7 @@ def test_memory_decides_on_activation_checkpointing(base):
     from reflectory.models.engine.loading import load_model
     from reflectory.training.sft import needs_checkpointing
 
-    model, _ = load_model(base, torch.device("cpu"), torch.float32)
+    model = load_model(base, torch.device("cpu"), torch.float32)
     assert not needs_checkpointing(model, 1000, torch.float32)
     assert needs_checkpointing(model, 10_000_000, torch.bfloat16)
 

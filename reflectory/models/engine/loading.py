@@ -6,8 +6,9 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +54,40 @@ def resolve_model(source: str | Path) -> tuple[Path, str]:
     return folder, _model_name(folder)
 
 
-def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return the model and the tokenizer of a folder.
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a folder.
+
+    Raises:
+        ModelError: The files cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    with _as_model_error(folder), _silent_loading():
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the model of a folder, in evaluation mode.
 
     Raises:
         ModelError: The files cannot be read as a causal language model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
+    with _as_model_error(folder), _silent_loading():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        return model.to(device).eval()
+
+
+@contextmanager
+def _as_model_error(folder: Path) -> Iterator[None]:
     try:
-        with _silent_loading():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
             f"the model in {folder} cannot be loaded: {error}",
             hint="it must be a causal language model that the installed transformers knows",
         ) from error
-    return model.to(device), tokenizer
 
 
 def fingerprint_of(folder: Path, name: str, dtype: torch.dtype) -> str:
@@ -88,36 +105,92 @@ def base_identity(fingerprint: str) -> str:
     return fingerprint.partition("+adapter@")[0].rpartition("/")[0] or fingerprint
 
 
-def load_adapter(model: Any, folder: str | Path, *, fingerprint: str) -> tuple[Any, str]:
-    """Put a LoRA adapter onto a model.
+@dataclass(frozen=True)
+class Facts:
+    """What an adapter is compared with, kept when the model itself is not.
+
+    Attributes:
+        names: What the model is called.
+        shapes: Shape of the weight of each layer, by name.
+    """
+
+    names: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, model: Any, fingerprint: str) -> Facts:
+        """Return the facts of a transformers model."""
+        named = _model_name(Path(str(getattr(model.config, "_name_or_path", "") or "")))
+        shapes = {
+            name: tuple(module.weight.shape)
+            for name, module in model.named_modules()
+            if isinstance(getattr(module, "weight", None), torch.Tensor)
+        }
+        return cls(frozenset({named, fingerprint.partition("@")[0]}), shapes)
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """An adapter folder that fits the model.
+
+    Attributes:
+        path: The folder.
+        config: What adapter_config.json holds.
+        content: Hash of weights and settings.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    content: str
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.path / _WEIGHTS
+
+
+def check_adapter(folder: str | Path, facts: Facts, fingerprint: str) -> AdapterFiles:
+    """Return an adapter that fits a model.
 
     Args:
-        model: A transformers model; it is changed in place.
         folder: Where PEFT saved the adapter, as safetensors.
+        facts: Of the model.
         fingerprint: Of the model without adapter.
-
-    Returns:
-        The model with the adapter and the fingerprint of both together.
 
     Raises:
         ModelError: There is no adapter there, or it was made for another model.
     """
-    from peft import PeftModel
-
     path = Path(folder).expanduser()
     config = _adapter_config(path)
-    _check_base(path, config, model, fingerprint)
-    _check_shapes(path, model)
+    _check_base(path, config, facts, fingerprint)
+    _check_shapes(path, facts)
+    return AdapterFiles(path, config, _adapter_hash(path, config))
+
+
+def merge_adapter(model: Any, files: AdapterFiles) -> Any:
+    """Return a model with an adapter, inside its weights where PEFT can put it there.
+
+    Args:
+        model: A transformers model; it is changed in place.
+        files: From :func:`check_adapter`.
+
+    Raises:
+        ModelError: PEFT refuses it.
+    """
+    from peft import PeftModel
+
     try:
         adapted = PeftModel.from_pretrained(
-            model, str(path), is_trainable=False, use_safetensors=True
+            model, str(files.path), is_trainable=False, use_safetensors=True
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"the adapter {folder} does not fit the model {base_identity(fingerprint)}: {error}",
+            f"the adapter {files.path} does not fit the model: {error}",
             hint="use the adapter with the base model that it was trained on",
         ) from error
-    return adapted, f"{fingerprint}+adapter@{_adapter_hash(path, config)}"
+    if getattr(adapted.peft_config["default"], "is_prompt_learning", False):
+        return adapted.eval()
+    return adapted.merge_and_unload().eval()
 
 
 def _adapter_config(path: Path) -> dict[str, Any]:
@@ -141,7 +214,7 @@ def _adapter_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_base(path: Path, config: dict[str, Any], model: Any, fingerprint: str) -> None:
+def _check_base(path: Path, config: dict[str, Any], facts: Facts, fingerprint: str) -> None:
     """Refuse an adapter of another base: by fingerprint where it says one, else by name."""
     note = path / BASE_FILE
     if note.is_file():
@@ -157,9 +230,7 @@ def _check_base(path: Path, config: dict[str, Any], model: Any, fingerprint: str
         if wanted:
             return
     wanted = _model_name(Path(str(config.get("base_model_name_or_path") or "")))
-    names = {_model_name(Path(str(getattr(model.config, "_name_or_path", "") or "")))}
-    names.add(fingerprint.partition("@")[0])
-    if wanted and wanted.lower() not in {name.lower() for name in names}:
+    if wanted and wanted.lower() not in {name.lower() for name in facts.names}:
         raise ModelError(
             f"the adapter {path} was made for the model {wanted!r}, but this one is "
             f"{fingerprint.partition('@')[0]!r}",
@@ -168,24 +239,23 @@ def _check_base(path: Path, config: dict[str, Any], model: Any, fingerprint: str
         )
 
 
-def _check_shapes(path: Path, model: Any) -> None:
+def _check_shapes(path: Path, facts: Facts) -> None:
     """Refuse LoRA matrices for layers that the model has not, or has in another size."""
     from safetensors import safe_open
 
-    layers = dict(model.named_modules())
     with safe_open(path / _WEIGHTS, framework="pt") as weights:
         for key in weights.keys():  # noqa: SIM118 - not a dictionary
             layer, kind, _ = key.removeprefix("base_model.model.").partition(".lora_")
             if not kind:
                 continue
             shape = tuple(weights.get_slice(key).get_shape())
-            target = getattr(layers.get(layer), "weight", None)
+            target = facts.shapes.get(layer)
             # lora_A reads what the layer reads, lora_B writes what it writes.
             side, size = (1, shape[-1]) if ".lora_A" in key else (0, shape[0])
-            if target is None or (".lora_embedding" not in key and target.shape[side] != size):
+            if target is None or (".lora_embedding" not in key and target[side] != size):
                 raise ModelError(
                     f"the adapter {path} does not fit this model: {key} has shape {shape}, the "
-                    f"layer {'is missing' if target is None else f'{tuple(target.shape)}'}",
+                    f"layer {'is missing' if target is None else f'{target}'}",
                     hint="use the adapter with the base model that it was trained on",
                 )
 

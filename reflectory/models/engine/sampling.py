@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -11,13 +12,29 @@ from reflectory.models.protocol import SamplingParameters
 _HEAD = 256
 """Most nuclei are smaller than this, and finding so few is faster than sorting all."""
 
+TIE = 1e-4
+"""Two best tokens whose logits are nearer than this are a near tie: rounding may decide."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The next token of each row.
+
+    Attributes:
+        tokens: In order of the rows.
+        near_ties: Rows without temperature whose two best tokens were nearly equal.
+    """
+
+    tokens: list[int]
+    near_ties: int
+
 
 def draw_tokens(
     logits: torch.Tensor,
     parameters: Sequence[SamplingParameters],
     generated: Sequence[Sequence[int]],
     generators: Sequence[torch.Generator],
-) -> list[int]:
+) -> Drawn:
     """Return the next token of each row.
 
     A row's draw uses its own generator, one number per token, so it does not
@@ -29,36 +46,62 @@ def draw_tokens(
         generated: Tokens that each row has generated so far.
         generators: Random number generators on the CPU, one per row.
     """
-    scores = logits.float()
-    for i, (how, tokens) in enumerate(zip(parameters, generated, strict=True)):
-        if how.repetition_penalty != 1.0 and tokens:
-            _penalise(scores[i], tokens, how.repetition_penalty)
-    drawn: list[int] = scores.argmax(dim=-1).tolist()
+    scores = _penalised(logits.float(), parameters, generated)
+    best = scores.topk(min(2, scores.shape[-1]), dim=-1)
+    drawn: list[int] = best.indices[:, 0].tolist()
+    gaps: list[float] = (best.values[:, 0] - best.values[:, -1]).tolist()
     random = [i for i, how in enumerate(parameters) if how.temperature > 0]
+    near = sum(gap < TIE for i, gap in enumerate(gaps) if parameters[i].temperature == 0)
     if not random:
-        return drawn
+        return Drawn(drawn, near)
     heat = torch.tensor([parameters[i].temperature for i in random], device=scores.device)
-    # Double precision: a sum of 50,000 single ones loses the unlikely tokens.
-    probabilities = torch.softmax(scores[random] / heat[:, None], dim=-1, dtype=torch.float64)
-    for row, i in zip(probabilities, random, strict=True):
-        uniform = torch.rand(1, generator=generators[i], dtype=torch.float64).to(row.device)
+    probabilities = torch.softmax(scores[random] / heat[:, None], dim=-1)
+    uniform = torch.cat(
+        [torch.rand(1, generator=generators[i], dtype=torch.float64) for i in random]
+    ).to(scores.device)
+    picked = _pick(probabilities, uniform)
+    for at, i in enumerate(random):
         top_p = parameters[i].top_p
-        drawn[i] = _from_nucleus(row, top_p, uniform) if top_p < 1 else _pick(row, uniform)
-    return drawn
+        if top_p < 1:
+            drawn[i] = _from_nucleus(probabilities[at], top_p, uniform[at : at + 1])
+        else:
+            drawn[i] = picked[at]
+    return Drawn(drawn, near)
 
 
-def _penalise(scores: torch.Tensor, tokens: Sequence[int], penalty: float) -> None:
-    """Make tokens that were generated less likely (Keskar et al. 2019, CTRL), in place."""
-    seen = torch.tensor(sorted(set(tokens)), device=scores.device)
-    old = scores[seen]
-    scores[seen] = torch.where(old > 0, old / penalty, old * penalty)
+def _penalised(
+    scores: torch.Tensor,
+    parameters: Sequence[SamplingParameters],
+    generated: Sequence[Sequence[int]],
+) -> torch.Tensor:
+    """Return scores with generated tokens made less likely (Keskar et al. 2019, CTRL)."""
+    rows: list[int] = []
+    tokens: list[int] = []
+    penalties: list[float] = []
+    for i, (how, said) in enumerate(zip(parameters, generated, strict=True)):
+        if how.repetition_penalty != 1.0 and said:
+            seen = sorted(set(said))
+            rows += [i] * len(seen)
+            tokens += seen
+            penalties += [how.repetition_penalty] * len(seen)
+    if not rows:
+        return scores
+    place = (torch.tensor(rows), torch.tensor(tokens))
+    penalty = torch.tensor(penalties, device=scores.device)
+    old = scores[place]
+    scores = scores.clone()
+    scores[place] = torch.where(old > 0, old / penalty, old * penalty)
+    return scores
 
 
-def _pick(probabilities: torch.Tensor, uniform: torch.Tensor) -> int:
-    """Return the index where the cumulative probability passes ``uniform`` of its total."""
-    cumulative = probabilities.cumsum(dim=-1)
-    index = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
-    return min(int(index), len(probabilities) - 1)
+def _pick(probabilities: torch.Tensor, uniform: torch.Tensor) -> list[int]:
+    """Return where the cumulative probability of each row passes ``uniform`` of its total."""
+    # Double precision: a sum of 50,000 single ones loses the unlikely tokens.
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    aim = uniform[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, aim, right=True)
+    found: list[int] = index.clamp(max=probabilities.shape[-1] - 1)[:, 0].tolist()
+    return found
 
 
 def _from_nucleus(probabilities: torch.Tensor, top_p: float, uniform: torch.Tensor) -> int:
@@ -66,6 +109,6 @@ def _from_nucleus(probabilities: torch.Tensor, top_p: float, uniform: torch.Tens
     values, indices = probabilities.topk(min(_HEAD, len(probabilities)))
     if float(values.sum()) < top_p:
         values, indices = probabilities.sort(descending=True)
-    before = values.cumsum(dim=-1) - values
+    before = values.cumsum(dim=-1, dtype=torch.float64) - values
     nucleus = values[before < top_p]
-    return int(indices[_pick(nucleus, uniform)])
+    return int(indices[_pick(nucleus[None], uniform)[0]])

@@ -1,8 +1,8 @@
-"""The thread that owns torch, and what it does next.
+"""The thread of an engine, and what it does next.
 
-Callers put jobs in; the thread prepares them (tokens), gathers those that
-belong together into batches, writes one token per live row and step, and lets
-waiting rows join between steps. All state but the inbox belongs to the thread.
+Callers put jobs in; the thread prepares them (tokens), lets waiting rows in as soon
+as there is room, and writes one token per running row and pass. All state but the
+inbox belongs to the thread; what computes does so in the torch thread.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from reflectory.models.engine.decoding import Batch
+from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.failures import closed_error, failure_of, is_out_of_memory
-from reflectory.models.engine.prefix_cache import PrefixCache
-from reflectory.models.engine.runner import Runner
-from reflectory.models.engine.scoring import score_together
+from reflectory.models.engine.plain import PlainBatch
 from reflectory.models.engine.selection import Limits, choose
 from reflectory.models.engine.work import (
     CompletionRow,
+    Counts,
     Job,
     Row,
     ScoreRow,
@@ -29,60 +28,54 @@ from reflectory.models.engine.work import (
     score_rows,
     scores_of,
 )
-from reflectory.models.protocol import Completion, Request, Scores
+from reflectory.models.protocol import Request
 from reflectory.models.torch_thread import run_in_torch_thread
 
 GATHER_SECONDS = 0.005
-"""How long the first job waits for its siblings; much less than one step takes."""
-
-PATIENCE_STEPS = 8
-"""Joining copies the running batch once, about the work of a step. A few waiting
-rows wait this many steps; many are let in at once."""
+"""How long the first job waits for its siblings; much less than one pass takes."""
 
 
 class Scheduler:
-    """Runs jobs on one model in one daemon thread, started with the first job.
+    """Runs jobs in one daemon thread, started with the first job.
 
     Args:
-        runner: The model.
-        tokenizer: Its tokenizer.
-        lock: Held while the tokenizer makes tokens of text.
-        prefixes: Keys and values of shared beginnings.
-        limits: How large a batch may be.
-        invariant: Run every row alone, so that its numbers depend on it only.
+        make_batch: Makes what rows run in; called in the thread when there is none.
+        tokenizer: Makes tokens of text.
+        lock: Held meanwhile.
+        limits: How much may run at once.
         window: Most tokens of prompt and completion, if there is such a limit.
-        on_done: Called in the thread with each job and its result, before the caller
-            gets it.
+        counts: Where time is counted.
     """
 
     def __init__(
         self,
-        runner: Runner,
+        make_batch: Callable[[], Batch | PlainBatch],
         tokenizer: Any,
         lock: threading.Lock,
-        prefixes: PrefixCache,
         *,
         limits: Limits,
-        invariant: bool,
         window: int | None,
-        on_done: Callable[[Job, Completion | Scores], None],
+        counts: Counts,
     ) -> None:
-        self._runner = runner
+        self._make_batch = make_batch
         self._tokenizer = tokenizer
         self._lock = lock
-        self._prefixes = prefixes
         self._limits = limits
-        self._invariant = invariant
         self._window = window
-        self._on_done = on_done
+        self._counts = counts
         self._changed = threading.Condition()
         self._inbox: list[Job] = []
+        self._pauses: list[tuple[Callable[[], None], threading.Event]] = []
         self._closing = False
         self._thread: threading.Thread | None = None
         self._waiting: list[Row] = []
-        self._batch: Batch | None = None
+        self._batch: Batch | PlainBatch | None = None
         self._most_rows = limits.rows
-        self._steps = 0
+
+    def limit(self, limits: Limits) -> None:
+        """Set how much may run at once; called in the thread."""
+        self._limits = limits
+        self._most_rows = min(self._most_rows, limits.rows)
 
     def submit(self, job: Job) -> None:
         """Put a job into the queue.
@@ -101,6 +94,17 @@ class Scheduler:
             self._inbox.append(job)
             self._changed.notify()
 
+    def pause(self, drop: Callable[[], None]) -> None:
+        """Wait until nothing runs, forget the batch and call ``drop``."""
+        with self._changed:
+            if self._thread is None or self._closing:
+                drop()
+                return
+            done = threading.Event()
+            self._pauses.append((drop, done))
+            self._changed.notify()
+        done.wait()
+
     def close(self) -> None:
         """Fail what waits and runs, and end the thread; may be called again."""
         with self._changed:
@@ -112,16 +116,19 @@ class Scheduler:
     def _work(self) -> None:
         while self._collect():
             try:
+                began = time.perf_counter()
                 run_in_torch_thread(self._step)
+                self._counts.busy_seconds += time.perf_counter() - began
             except Exception as error:  # noqa: BLE001 - else its callers would wait for ever
                 self._fail_everything(error)
         self._fail_everything(closed_error())
-        self._prefixes.clear()
 
     def _step(self) -> None:
         # The mode belongs to a thread, so it is set in the one that computes.
         with torch.inference_mode():
-            self._advance()
+            if self._batch is None:
+                self._batch = self._make_batch()
+            self._advance(self._batch)
 
     def _fail_everything(self, error: Exception) -> None:
         rows = [*self._waiting, *(self._batch.rows if self._batch is not None else ())]
@@ -132,13 +139,16 @@ class Scheduler:
     def _collect(self) -> bool:
         """Take the jobs from the inbox, waiting when there is nothing to do."""
         with self._changed:
-            if not self._waiting and self._batch is None:
+            if not self._waiting and not (self._batch is not None and self._batch.rows):
                 self._most_rows = self._limits.rows
                 while not self._inbox and not self._closing:
+                    self._rest()
                     self._changed.wait()
                 self._gather()
             jobs, self._inbox = self._inbox, []
             closing = self._closing
+            if closing:
+                self._rest()
         if closing:
             for job in jobs:
                 job.finish(closed_error())
@@ -147,6 +157,14 @@ class Scheduler:
             if not job.future.cancelled():
                 self._prepare(job)
         return True
+
+    def _rest(self) -> None:
+        """Grant the pauses that were asked for."""
+        while self._pauses:
+            drop, done = self._pauses.pop()
+            self._batch = None
+            drop()
+            done.set()
 
     def _gather(self) -> None:
         """Wait a moment for siblings; the condition is held by the caller."""
@@ -166,122 +184,82 @@ class Scheduler:
                         completion_row(job, request, self._tokenizer, self._window)
                     ]
                 else:
-                    rows = score_rows(
-                        job,
-                        request,
-                        self._tokenizer,
-                        self._window,
-                        whole_prompt=not self._invariant,
-                    )
+                    rows = score_rows(job, request, self._tokenizer, self._window)
         except Exception as error:  # noqa: BLE001 - handed to the caller whose job it is
             job.finish(error)
             return
         job.rows = tuple(rows)
         self._waiting.extend(rows)
 
-    def _advance(self) -> None:
-        """Let waiting rows in, or run those that wait alone, then write one token each."""
-        self._drop_cancelled()
-        if self._waiting and self._may_admit():
-            self._admit()
-        elif self._batch is not None and self._batch.live:
-            self._steps += 1
-            self._run(self._batch.live, self._batch.step)
-        self._deliver()
+    def _advance(self, batch: Batch | PlainBatch) -> None:
+        """Let waiting rows in, and write a token for each that runs."""
+        self._drop_cancelled(batch)
+        rows = choose(self._waiting, batch.rows, self._limits, self._most_rows)
+        if rows:
+            chosen = set(map(id, rows))
+            self._waiting = [row for row in self._waiting if id(row) not in chosen]
+            self._admit(batch, rows)
+        elif batch.rows:
+            self._run(batch, batch.rows, batch.step)
+        for row in batch.sweep():
+            if row.finish != "cancelled" and not row.job.future.done():
+                row.job.finish(row.completion(self._tokenizer))
 
-    def _may_admit(self) -> bool:
-        """Return whether there is a batch to let rows in to, and whether that pays."""
-        if self._batch is None:
-            return True
-        live = len(self._batch.live)
-        full = live >= self._most_rows
-        able = sum(isinstance(row, ScoreRow) or not full for row in self._waiting)
-        return able > 0 and (4 * able >= live or self._steps >= PATIENCE_STEPS)
-
-    def _admit(self) -> None:
-        running = [] if self._batch is None else self._batch.live
-        columns = 0 if self._batch is None else self._batch.columns
-        rows = choose(self._waiting, running, columns, self._limits, self._most_rows)
-        self._steps = 0
-        if not rows:
-            if self._batch is not None:  # No room: go on without them.
-                self._run(running, self._batch.step)
-            return
-        chosen = set(map(id, rows))
-        self._waiting = [row for row in self._waiting if id(row) not in chosen]
-        scored = [row for row in rows if isinstance(row, ScoreRow)]
+    def _admit(self, batch: Batch | PlainBatch, rows: Sequence[Row]) -> None:
         written = [row for row in rows if isinstance(row, CompletionRow)]
+        scored = [row for row in rows if isinstance(row, ScoreRow)]
+        if written:
+            self._run(batch, written, lambda: batch.start(written))
         if scored:
-            self._run(scored, lambda: self._score(scored))
-        else:
-            self._run(written, lambda: self._start(written))
+            self._run(batch, scored, lambda: batch.score(scored))
+            for job in {id(row.job): row.job for row in scored}.values():
+                done = [r for r in job.rows if isinstance(r, ScoreRow) and r.logprobs is not None]
+                if len(done) == len(job.rows):
+                    job.finish(scores_of(done))
 
-    def _score(self, rows: list[ScoreRow]) -> None:
-        score_together(self._runner, self._prefixes, rows)
-        for job in {id(row.job): row.job for row in rows}.values():
-            done = [r for r in job.rows if isinstance(r, ScoreRow) and r.logprobs is not None]
-            if len(done) == len(job.rows):
-                self._finish(job, scores_of(done))
-
-    def _start(self, rows: list[CompletionRow]) -> None:
-        new = Batch(self._runner, self._prefixes, rows, self._tokenizer)
-        if self._batch is None:
-            self._batch = new
-        else:
-            self._batch.join(new)
-
-    def _run(self, rows: Sequence[Row], work: Callable[[], None]) -> None:
+    def _run(
+        self, batch: Batch | PlainBatch, rows: Sequence[Row], work: Callable[[], None]
+    ) -> None:
         """Do a piece of work for some rows; when it fails they try again in smaller groups."""
         try:
             work()
         except Exception as error:  # noqa: BLE001 - handed to the callers of these rows
-            self._recover(list(rows), error)
+            self._recover(batch, list(rows), error)
 
-    def _recover(self, rows: list[Row], error: Exception) -> None:
+    def _recover(self, batch: Batch | PlainBatch, rows: list[Row], error: Exception) -> None:
         memory = is_out_of_memory(error)
+        rows = [row for row in rows if not getattr(row, "finish", "")]
+        # A pass that failed half way leaves nothing that could be continued.
+        live = [row for row in batch.rows if not row.finish and row not in rows]
+        self._finish_ended(batch)
+        batch.clear()
         if memory:
-            self._prefixes.clear()
-        if self._batch is not None:
-            # A batch whose step or join failed half way cannot be continued.
-            rows = [*self._batch.live, *(r for r in rows if r not in self._batch.rows)]
-            self._deliver_rows(self._batch.rows)
-            self._batch = None
-        for row in rows:
+            self._batch = None  # With it goes the prefix tree, which took the room.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        for row in (*live, *rows):
             row.reset()
-        if memory and self._runner.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(rows) > 1:
+        if not rows:
+            self._waiting = [*live, *self._waiting]
+        elif len(rows) > 1:
             self._most_rows = max(1, len(rows) // 2)
-            self._waiting = rows + self._waiting
-        elif memory and rows[0].attempts == 0:
-            rows[0].attempts = 1  # The prefix cache took the room; now it is empty.
-            self._waiting = rows + self._waiting
+            self._waiting = [*live, *rows, *self._waiting]
+        elif live or (memory and rows[0].attempts == 0):
+            # Perhaps it was the company; the next time it is alone.
+            rows[0].attempts = 1
+            self._most_rows = 1
+            self._waiting = [*rows, *live, *self._waiting]
         else:
             rows[0].job.finish(failure_of(error, memory, rows[0].width))
 
-    def _drop_cancelled(self) -> None:
+    def _finish_ended(self, batch: Batch | PlainBatch) -> None:
+        for row in batch.rows:
+            if row.finish and row.finish != "cancelled":
+                row.job.finish(row.completion(self._tokenizer))
+
+    def _drop_cancelled(self, batch: Batch | PlainBatch) -> None:
         self._waiting = [row for row in self._waiting if not row.job.future.done()]
-        if self._batch is not None:
-            for row in self._batch.live:
-                if row.job.future.done():
-                    row.finish = "cancelled"
-
-    def _deliver(self) -> None:
-        """Hand over what is finished and give its places back."""
-        if self._batch is not None:
-            self._deliver_rows(self._batch.rows)
-            if not self._batch.live:
-                self._batch = None
-            else:
-                self._run(self._batch.live, self._batch.compact)
-
-    def _deliver_rows(self, rows: Sequence[CompletionRow]) -> None:
-        for row in rows:
-            if row.finish and not row.job.future.done():
-                self._finish(row.job, row.completion(self._tokenizer))
-
-    def _finish(self, job: Job, result: Completion | Scores) -> None:
-        if not job.future.done():
-            # First, so that whoever got the result finds it counted.
-            self._on_done(job, result)
-            job.finish(result)
+        for row in batch.rows:
+            if row.job.future.done():
+                row.finish = "cancelled"
+        batch.sweep()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,18 +29,54 @@ _ANCHOR = 4
 space at the beginning of what they decode."""
 
 
+@dataclass
+class Counts:
+    """What an engine has done since it was made.
+
+    Attributes:
+        prefilled: Prompt tokens that were read.
+        decoded: Tokens that were written.
+        near_ties: Greedy tokens where the two best were nearer than 1e-4 in logit, so
+            that rounding, and with it the rest of a batch, may have decided.
+        passes: Passes of the network.
+        busy_seconds: Time in which the engine computed.
+    """
+
+    prefilled: int = 0
+    decoded: int = 0
+    near_ties: int = 0
+    passes: int = 0
+    busy_seconds: float = 0.0
+
+
 @dataclass(eq=False)
 class Job:
-    """One call of a caller; its future gets a :class:`Completion` or :class:`Scores`."""
+    """One call of a caller; its future gets a :class:`Completion` or :class:`Scores`.
+
+    Attributes:
+        request: The call.
+        adapter: Who answers; "" for the base model.
+        future: Gets the result.
+        submitted: When it was asked, on the clock of ``time.perf_counter``.
+        rows: What the engine made of it.
+        on_done: Told of the result before the caller gets it.
+    """
 
     request: Request | ScoreRequest
+    adapter: str = ""
+    on_done: Callable[[Job, Completion | Scores], None] | None = None
     future: Future[Any] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
     rows: tuple[Row, ...] = ()
 
     def finish(self, result: Completion | Scores | BaseException) -> None:
         """Hand over the result, unless nobody waits for it any more."""
-        if self.future.done() or not self.future.set_running_or_notify_cancel():
+        if self.future.done():
+            return
+        if self.on_done is not None and not isinstance(result, BaseException):
+            # First, so that whoever gets the result finds it counted.
+            self.on_done(self, result)
+        if not self.future.set_running_or_notify_cancel():
             return
         if isinstance(result, BaseException):
             self.future.set_exception(result)
@@ -55,10 +91,11 @@ class Row:
     Attributes:
         job: Whose it is.
         tokens: Tokens to read.
-        prefix_length: How many of the first ones come from the prefix cache.
+        prefix_length: How many of the first ones other calls begin with too.
         room: Tokens that it may still write.
         reused: Tokens of the prefix that were not computed for this row.
         attempts: How often it ran out of memory by itself.
+        adapter: Who reads it; "" for the base model.
     """
 
     job: Job
@@ -67,10 +104,11 @@ class Row:
     room: int = 0
     reused: int = 0
     attempts: int = 0
+    adapter: str = ""
 
     @functools.cached_property
     def prefix(self) -> tuple[int, ...]:
-        """The tokens that come from the prefix cache."""
+        """The tokens that other calls begin with too."""
         return self.tokens[: self.prefix_length]
 
     @property
@@ -193,6 +231,7 @@ def completion_row(job: Job, request: Request, tokenizer: Any, window: int | Non
         tokens=prompt.token_ids,
         prefix_length=min(prompt.shared_tokens, len(prompt.token_ids) - 1),
         room=wanted,
+        adapter=job.adapter,
         sampling=request.sampling,
         seed=request.seed,
         thinking=prompt.thinking,
@@ -200,7 +239,7 @@ def completion_row(job: Job, request: Request, tokenizer: Any, window: int | Non
 
 
 def score_rows(
-    job: Job, request: ScoreRequest, tokenizer: Any, window: int | None, *, whole_prompt: bool
+    job: Job, request: ScoreRequest, tokenizer: Any, window: int | None
 ) -> list[ScoreRow]:
     """Return one row per continuation.
 
@@ -209,8 +248,6 @@ def score_rows(
         request: The call.
         tokenizer: A transformers tokenizer.
         window: Most tokens of prompt and continuation, if there is such a limit.
-        whole_prompt: With several continuations, take nearly the whole prompt as
-            their prefix instead of its shared segments only.
 
     Raises:
         UserError: There is no continuation, one is empty, or one does not fit.
@@ -219,7 +256,6 @@ def score_rows(
     if not request.continuations:
         raise UserError("nothing to score", hint="give at least one continuation")
     prompt = render(tokenizer, request.segments, close_thinking=True)
-    several = whole_prompt and len(request.continuations) > 1
     last = len(prompt.token_ids) - 1
     rows = []
     for text in request.continuations:
@@ -234,7 +270,8 @@ def score_rows(
             ScoreRow(
                 job=job,
                 tokens=prompt.token_ids + targets[:-1],
-                prefix_length=last if several else min(prompt.shared_tokens, last),
+                prefix_length=min(prompt.shared_tokens, last),
+                adapter=job.adapter,
                 targets=targets,
             )
         )

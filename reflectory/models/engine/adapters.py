@@ -1,0 +1,78 @@
+"""LoRA adapters as matrices for the engine, read from the folders that PEFT writes."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from reflectory.models.engine.projection import LowRank
+
+_KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
+
+_PLAIN_SETTINGS = {
+    "use_dora": False,
+    "fan_in_fan_out": False,
+    "modules_to_save": None,
+    "lora_bias": False,
+    "bias": "none",
+    "layer_replication": None,
+    "target_parameters": None,
+}
+"""Settings of PEFT, and the values with which LoRA is the two matrices and nothing else."""
+
+
+def is_plain_lora(config: dict[str, Any]) -> bool:
+    """Return whether an adapter is nothing but a pair of matrices per linear layer.
+
+    Args:
+        config: What adapter_config.json holds.
+    """
+    special = any(config.get(k, plain) not in (plain, []) for k, plain in _PLAIN_SETTINGS.items())
+    return config.get("peft_type") == "LORA" and not special
+
+
+def read_lora(
+    weights: Path, config: dict[str, Any], dtype: torch.dtype, device: torch.device
+) -> dict[str, LowRank] | None:
+    """Return the matrices of an adapter by layer, the scale multiplied in.
+
+    Args:
+        weights: The safetensors file.
+        config: What adapter_config.json holds; :func:`is_plain_lora` is true of it.
+        dtype: Wanted number format.
+        device: Wanted place.
+
+    Returns:
+        ``None`` when the file holds something besides matrices of linear layers.
+    """
+    tensors = load_file(weights)
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            return None
+        found.setdefault(match["layer"], {})[match["side"]] = tensor
+    layers = {}
+    for layer, sides in found.items():
+        down, up = sides["A"].float(), sides["B"].float()
+        scale = _scale(layer, len(down), config)
+        layers[layer] = LowRank(
+            down.to(device=device, dtype=dtype), (up * scale).to(device=device, dtype=dtype)
+        )
+    return layers
+
+
+def _scale(layer: str, rank: int, config: dict[str, Any]) -> float:
+    """Return alpha over rank, or over its root with rank-stabilised LoRA."""
+    alpha = float(config.get("lora_alpha", 8))
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        # As PEFT reads its patterns: the end of the layer's name.
+        if re.match(rf"(.*\.)?({pattern})$", layer):
+            alpha = float(value)
+            break
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

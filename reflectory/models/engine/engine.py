@@ -1,0 +1,211 @@
+"""One base model, its adapters, and the thread that runs all calls to them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from reflectory.errors import UserError
+from reflectory.models.engine.adapters import is_plain_lora, read_lora
+from reflectory.models.engine.batch import Batch
+from reflectory.models.engine.loading import AdapterFiles, merge_adapter
+from reflectory.models.engine.memory import plan_memory
+from reflectory.models.engine.network import Network
+from reflectory.models.engine.plain import PlainBatch
+from reflectory.models.engine.projection import LowRank
+from reflectory.models.engine.scheduler import Scheduler
+from reflectory.models.engine.selection import Limits
+from reflectory.models.engine.tree import PrefixTree
+from reflectory.models.engine.trial import network_for
+from reflectory.models.engine.work import Counts, Job
+from reflectory.models.torch_thread import run_in_torch_thread
+
+Build = Callable[[], tuple[Any, Network | None]]
+"""Makes a transformers model and its network; the network alone is kept where there is one."""
+
+
+class Engine:
+    """Shared by all models that differ in their adapter only.
+
+    Args:
+        build: Makes the model; called at once, and again after a sleep.
+        tokenizer: Its tokenizer.
+        max_batch: Most completions that are written together.
+        alone: Compute every call by itself, so that it has the same bits whatever
+            else runs.
+        cache_bytes: Most bytes of kept prefixes; by default by the memory there is.
+
+    Attributes:
+        lock: Held while the tokenizer makes tokens of text.
+        counts: What was computed until now.
+        window: Most tokens of prompt and completion together; ``None`` when unknown.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        tokenizer: Any,
+        *,
+        max_batch: int,
+        alone: bool,
+        cache_bytes: int | None,
+    ) -> None:
+        if max_batch < 1:
+            raise UserError(f"max_batch is {max_batch}", hint="it must be at least 1")
+        self._build = build
+        self._tokenizer = tokenizer
+        self._alone = alone
+        self._max_batch = max_batch
+        self._cache_bytes = cache_bytes
+        self._adapters: dict[str, dict[str, LowRank]] = {}
+        self._users = 0
+        self.lock = threading.Lock()
+        self.counts = Counts()
+        # There too, because every thread that computes gets a pool of its own.
+        self._model, self._network = run_in_torch_thread(build)
+        self.window = _context_window(self._model)
+        self._eos_ids = _ending_tokens(self._model, tokenizer)
+        self._asleep = False
+        if self._network is not None:
+            self._model = None
+        self._scheduler = Scheduler(
+            self._wake,
+            tokenizer,
+            self.lock,
+            limits=Limits(rows=max_batch, tokens=2**62),
+            window=self.window,
+            counts=self.counts,
+        )
+
+    @property
+    def packed(self) -> bool:
+        """Whether calls share passes; else they run one after the other."""
+        return self._network is not None or (self._asleep and self._model is None)
+
+    def submit(self, job: Job) -> None:
+        """Put a call into the queue.
+
+        Raises:
+            BackendError: The engine was closed.
+        """
+        self._scheduler.submit(job)
+
+    def add_adapter(self, name: str, files: AdapterFiles) -> bool:
+        """Take an adapter up beside the others.
+
+        Args:
+            name: What jobs call it.
+            files: Where it lies; checked already.
+
+        Returns:
+            False if it is more than pairs of matrices and needs a model of its own.
+
+        Raises:
+            ModelError: It does not fit the model.
+        """
+        if name in self._adapters:
+            return True
+        network = self._network
+        if network is None or not is_plain_lora(files.config):
+            return False
+        shape = network.shape
+        layers = read_lora(files.weights, files.config, shape.dtype, shape.device)
+        if layers is None or not layers.keys() <= network.layer_names:
+            return False
+        run_in_torch_thread(lambda: network.add_adapter(name, layers))
+        self._adapters[name] = layers
+        return True
+
+    def merged(self, files: AdapterFiles) -> Engine:
+        """Return an engine of its own for an adapter that cannot share this one.
+
+        Raises:
+            ModelError: It does not fit the model.
+        """
+
+        def build() -> tuple[Any, Network | None]:
+            model = merge_adapter(self._build()[0], files)
+            return model, network_for(model) if not hasattr(model, "peft_config") else None
+
+        return Engine(
+            build,
+            self._tokenizer,
+            max_batch=self._max_batch,
+            alone=self._alone,
+            cache_bytes=self._cache_bytes,
+        )
+
+    def open(self) -> None:
+        """Count one more user."""
+        self._users += 1
+
+    def close(self) -> None:
+        """Count one user less; the last one ends the thread, and waiting calls fail."""
+        self._users -= 1
+        if self._users <= 0:
+            self._scheduler.close()
+            self._network, self._model = None, None
+
+    def sleep(self) -> None:
+        """Give weights, prefixes and buffers back, once what runs has ended.
+
+        The next call wakes the engine. Adapters stay known.
+        """
+
+        def drop() -> None:
+            self._network, self._model, self._asleep = None, None, True
+
+        self._scheduler.pause(drop)
+
+    def statistics(self) -> dict[str, float]:
+        """Return the counts as a dictionary."""
+        return asdict(self.counts)
+
+    def _wake(self) -> Batch | PlainBatch:
+        """Return a batch to run in; called in the thread, at the start and after a sleep."""
+        if self._asleep:
+            self._model, self._network = self._build()
+            self._asleep = False
+            if self._network is not None:
+                self._model = None
+                for name, layers in self._adapters.items():
+                    self._network.add_adapter(name, layers)
+        if self._network is None:
+            self._scheduler.limit(Limits(rows=1, tokens=2**62))
+            return PlainBatch(self._model, self._eos_ids, self._tokenizer, self.counts)
+        shape = self._network.shape
+        plan = plan_memory(shape.device, shape.token_bytes, self._cache_bytes)
+        rows = 1 if self._alone else self._max_batch
+        self._scheduler.limit(Limits(rows=rows, tokens=plan.row_tokens))
+        return Batch(
+            self._network,
+            PrefixTree(limit_bytes=plan.cache_bytes),
+            self._eos_ids,
+            self._tokenizer,
+            self.counts,
+            alone=self._alone,
+        )
+
+
+def given(model: Any) -> Build:
+    """Return a builder for a model that somebody holds already."""
+
+    def build() -> tuple[Any, Network | None]:
+        return model, network_for(model)
+
+    return build
+
+
+def _context_window(model: Any) -> int | None:
+    """Return the most positions that the configuration names."""
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(window) if window else None
+
+
+def _ending_tokens(model: Any, tokenizer: Any) -> Iterable[int]:
+    """Return the ids that end a completion: those of the model and of the tokenizer."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(named if isinstance(named, list | tuple) else [named])
+    return {int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None}

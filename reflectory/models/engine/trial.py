@@ -1,0 +1,111 @@
+"""Which network can run a model: tried on a few tokens, not looked up in a list."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from reflectory.models.engine.generic import GenericNetwork
+from reflectory.models.engine.llama import is_llama, llama_network
+from reflectory.models.engine.network import Network
+from reflectory.models.engine.passes import Pass, Piece, Seat, order_of
+from reflectory.models.engine.quantized import QuantizedParts
+from reflectory.models.engine.store import RowStore
+from reflectory.models.engine.tree import PrefixTree
+
+QUANTIZED_TOLERANCE = 0.25
+"""Largest mean difference of quantised logits, in their standard deviations. It finds what
+is wrong, not what is inexact: the accuracy is measured on texts (docs/performance.md)."""
+
+_PROMPT, _MORE = 9, 4
+"""Tokens of the trial: a prefix, and what stands on it."""
+
+
+def network_for(model: Any, *, quantized: bool = False) -> Network | None:
+    """Return a network that computes what ``model`` computes.
+
+    Args:
+        model: A transformers causal language model without adapters.
+        quantized: In 8-bit integers; the model is in float32 then.
+
+    Returns:
+        ``None`` if neither the fused nor the general network gives the same logits,
+        or if the model looks at less than all tokens before each one.
+    """
+    if not _sees_everything(model.config.get_text_config()):
+        return None
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return None
+    with torch.inference_mode():
+        wanted = _logits_of(model)
+        if quantized:
+            if not is_llama(model):
+                return None
+            whole = llama_network(model, QuantizedParts(model))
+            return whole if agrees(whole, wanted, QUANTIZED_TOLERANCE) else None
+        if is_llama(model):
+            network = llama_network(model)
+            if agrees(network, wanted):
+                return network
+        return _generic(model, wanted)
+
+
+def _generic(model: Any, wanted: torch.Tensor) -> Network | None:
+    try:
+        general = GenericNetwork(model)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return None  # An architecture whose attention cannot be exchanged.
+    try:
+        if agrees(general, wanted):
+            return general
+    except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError):
+        pass  # It hands its attention something that is not plain: run it its own way.
+    general.release()
+    return None
+
+
+def agrees(network: Network, wanted: torch.Tensor, tolerance: float | None = None) -> bool:
+    """Return whether a network gives these logits for the tokens of the trial.
+
+    It reads a prefix, reads on, and decodes on a seat, as the engine does.
+
+    Args:
+        network: What is tried.
+        wanted: Logits of the last tokens, shape (tokens, vocabulary).
+        tolerance: Largest mean difference, in standard deviations of ``wanted``.
+    """
+    ids = _trial_tokens(wanted.shape[-1])
+    tree, store = PrefixTree(limit_bytes=2**40), RowStore(network.shape)
+    passes = Pass(network, store)
+    node = tree.insert(ids[:_PROMPT])
+    piece = Piece(ids[_PROMPT:], _PROMPT, node, keep=True)
+    _, (read,) = passes.run((), (), [Piece(ids[:_PROMPT], 0, None, node), piece])
+    passes.seat([Seat(store.add(_MORE), node.runs(), order_of("", node))])
+    written = torch.cat([passes.run([ids[at]], [at])[0] for at in range(_PROMPT, len(ids))])
+    if tolerance is None:
+        tolerance = 1e-3 if network.shape.dtype == torch.float32 else 0.1
+    most = tolerance * float(wanted.std())
+    return all(float((got - wanted).abs().mean()) < most for got in (read, written))
+
+
+def _logits_of(model: Any) -> torch.Tensor:
+    """Return what the model itself says, shape (tokens, vocabulary), float32."""
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.tensor([_trial_tokens(vocabulary)], device=next(model.parameters()).device)
+    logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0, _PROMPT:]
+    return logits.float()
+
+
+def _trial_tokens(vocabulary: int) -> list[int]:
+    """Return tokens spread over the vocabulary."""
+    return [(7 + 31 * i) % vocabulary for i in range(_PROMPT + _MORE)]
+
+
+def _sees_everything(config: Any) -> bool:
+    """Return whether every layer attends to all tokens before."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return set(kinds) == {"full_attention"}
+    return not getattr(config, "sliding_window", None)
