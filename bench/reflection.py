@@ -39,24 +39,24 @@ def read(path: Path, rows: int) -> list[dict]:
     return [json.loads(line) for line in lines[:rows]]
 
 
-async def run_sciq(path: Path, rows: int, concurrency: int) -> list[tuple]:
+async def run_sciq(path: Path, rows: int, concurrency: int, dtype: str) -> list[tuple]:
     """Return (answer, trajectory) pairs; every paragraph of the file is in the pool."""
     pool = [
         Document(id=f"{i:03d}", text=row["document"]) for i, row in enumerate(read(path, 10_000))
     ]
     chosen = read(path, rows)
-    loop = ReflectiveLoop(pool, config=CONFIG)
+    loop = ReflectiveLoop(pool, config=CONFIG, dtype=dtype)
     done = [t async for t in loop.amap([r["question"] for r in chosen], concurrency=concurrency)]
     by_question = {t.instruction: t for t in done}
     await loop.aclose()
     return [(r["answer"], by_question[r["question"].strip()]) for r in chosen]
 
 
-async def run_hotpotqa(path: Path, rows: int, concurrency: int) -> list[tuple]:
+async def run_hotpotqa(path: Path, rows: int, concurrency: int, dtype: str) -> list[tuple]:
     """Return (answer, trajectory) pairs; each row has documents of its own."""
     from reflectory.models.resolve import ModelPool
 
-    pool, slots = ModelPool(), asyncio.Semaphore(concurrency)
+    pool, slots = ModelPool(dtype=dtype), asyncio.Semaphore(concurrency)
     model = pool.get("local")
 
     async def one(row: dict) -> tuple:
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--sciq", type=Path)
     parser.add_argument("--rows", type=int, default=50)
     parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report: dict = {
@@ -121,7 +122,7 @@ def main() -> None:
         if path is None:
             continue
         began = time.perf_counter()
-        pairs = BACKGROUND.run(run(path, options.rows, options.concurrency))
+        pairs = BACKGROUND.run(run(path, options.rows, options.concurrency, options.dtype))
         found = {**summary(pairs), "seconds": round(time.perf_counter() - began, 1)}
         report[name] = found
         for which in ("R_0", "R_last", "R_best_by_G"):

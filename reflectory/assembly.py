@@ -44,7 +44,7 @@ class Sources:
         teacher_adapter: Folder of a LoRA adapter, or ``None``.
         student_adapter: Folder of a LoRA adapter, or ``None``.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
+        dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` or ``float32``.
         calibration_folder: Where calibrations of graders are kept, or ``None``
             for the cache folder.
     """

@@ -283,7 +283,8 @@ class RunConfig(Settings):
         student_adapter: Folder of a LoRA adapter for the student.
         embedder: ``local`` or ``local:PATH_OR_HUB_ID``.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32`` (exact reproducibility).
+        dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` (processors) or ``float32``
+            (exact reproducibility: every call is computed by itself).
         concurrency: Loops that run at the same time.
         loop: The loop itself.
         curation: Which parts of trajectories become rows.
@@ -298,7 +299,7 @@ class RunConfig(Settings):
     student_adapter: str | None = None
     embedder: str = Field(default="local", min_length=1)
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
     loop: LoopConfig = LoopConfig()
     curation: CurationConfig = CurationConfig()

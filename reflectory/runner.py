@@ -174,7 +174,11 @@ class _Session:
         if self._directory is None:
             return
         done = finished or self._directory.manifest.finished is not None
-        self._directory.update_manifest(hits=sum(c.hits for c in self._caches), finished=done)
+        self._directory.update_manifest(
+            hits=sum(c.hits for c in self._caches),
+            engines=_engine_counts(self._parts),
+            finished=done,
+        )
 
 
 def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
@@ -204,6 +208,18 @@ def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
         dtype=sources.dtype,
         loop=config,
     )
+
+
+def _engine_counts(parts: Parts) -> dict[str, dict[str, float]]:
+    """Return what local engines have computed, by the parts they play."""
+    counts: dict[str, dict[str, float]] = {}
+    for part, model in (("teacher", parts.teacher), ("student", parts.student)):
+        count = getattr(model, "engine_stats", None)
+        if count is not None:
+            counts[part] = count()
+    if len(counts) == 2 and counts["teacher"] == counts["student"]:
+        return {"teacher and student": counts["teacher"]}
+    return counts
 
 
 def _path(value: str | Path | None) -> str | None:

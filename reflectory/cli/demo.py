@@ -30,7 +30,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps, cpu")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32, int8")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Reflect, make a data set, train a LoRA adapter, and answer held-out questions again.

@@ -48,7 +48,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Loops at the same time.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16, float32")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed instructions again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
@@ -147,7 +149,9 @@ def summary_of(trajectory: Trajectory) -> dict[str, Any]:
 
 def show(trajectories: list[Trajectory], output: Path) -> None:
     """Print the trajectories for people: in full when they are few."""
+    from reflectory.report.statistics import statistics_table
     from reflectory.report.terminal import matrix_table, trajectory_summary
+    from reflectory.runs.manifest import Manifest
 
     failed = [t for t in trajectories if t.status == "failed"]
     if len(trajectories) <= 3:
@@ -157,6 +161,9 @@ def show(trajectories: list[Trajectory], output: Path) -> None:
                 out.print(matrix_table(trajectory.alignment))
     for trajectory in failed:
         out.print(f"failed: {trajectory.id}: {trajectory.error and trajectory.error.message}")
+    if (output / "manifest.json").is_file():
+        manifest = Manifest.load(output / "manifest.json")
+        out.print(statistics_table(manifest.totals.tokens, manifest.sessions[-1].engines))
     ungraded = share_ungraded(trajectories)
     if ungraded > 0.2:
         err.print(

@@ -26,7 +26,9 @@ def train(
     rank: Annotated[int | None, typer.Option(help="Rank of the adapter.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation and order.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16, float32")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train one LoRA adapter; the loss counts the completions only (Equation 6).

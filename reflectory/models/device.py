@@ -50,21 +50,23 @@ def choose_device(name: DeviceName = "auto") -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+def choose_dtype(name: DtypeName, device: torch.device, *, integers: bool = False) -> torch.dtype:
     """Return the number format of weights and activations on a device.
 
     ``auto`` takes bfloat16 where the hardware computes with it: emulation costs
     time instead of saving it, so a device that only emulates it does not count.
-    Otherwise CUDA gets float16 and a processor float32. MPS gets float32:
+    Otherwise CUDA gets float16 and a processor float32, or 8-bit integers where they
+    are welcome and it has dot products for them. MPS gets float32:
     models trained in bfloat16 can overflow float16's range, and how fast each
     format is there depends on the chip; who wants half the memory asks for it.
 
     Args:
         name: ``auto`` or the name of a format, which is then taken as it is.
         device: What :func:`choose_device` returned.
+        integers: Whether ``auto`` may return int8: to answer with, not to train.
 
     Raises:
-        UserError: The format is unknown.
+        UserError: The format is unknown, or int8 was asked for off the processor.
     """
     import torch
 
@@ -72,6 +74,10 @@ def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
         raise UserError(
             f"unknown number format {name!r}",
             hint=f"choose one of {', '.join(get_args(DtypeName))}",
+        )
+    if name == "int8" and device.type != "cpu":
+        raise UserError(
+            f"int8 does not run on {device.type}", hint="use dtype auto there, or device cpu"
         )
     if name != "auto":
         dtypes = {
@@ -83,6 +89,8 @@ def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
         return dtypes[name]
     if has_native_bfloat16(device):
         return torch.bfloat16
+    if integers and has_integer_products(device):
+        return torch.int8
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
@@ -101,6 +109,16 @@ def has_native_bfloat16(device: torch.device) -> bool:
     flags = _cpu_flags()
     # avx512_bf16 and amx_bf16 are x86 names; bf16 is what ARM calls its extension.
     return any(flags.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def has_integer_products(device: torch.device) -> bool:
+    """Return whether a processor has dot products of 8-bit integers, and oneDNN uses them."""
+    import torch
+
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    flags = _cpu_flags()
+    return any(flags.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 def _cpu_flags() -> dict[str, Any]:
@@ -136,7 +154,17 @@ def describe_device(device: torch.device | None = None) -> dict[str, Any]:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         name, memory = str(properties.name), int(properties.total_memory)
-    telling = ("avx2", "avx512_bf16", "amx_bf16", "amx_tile", "bf16", "sve", "i8mm")
+    telling = (
+        "avx2",
+        "avx512_vnni",
+        "avx_vnni",
+        "avx512_bf16",
+        "amx_bf16",
+        "amx_tile",
+        "bf16",
+        "sve",
+        "i8mm",
+    )
     flags = _cpu_flags()
     return {
         "device": device.type,

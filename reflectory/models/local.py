@@ -85,13 +85,20 @@ class LocalModel:
     ) -> None:
         import torch
 
-        from reflectory.models.engine.engine import Engine, given
+        from reflectory.models.engine.engine import Engine
         from reflectory.models.engine.loading import Facts
+        from reflectory.models.engine.trial import network_for
 
         alone = model.dtype == torch.float32 if batch_invariant is None else batch_invariant
         facts = Facts.of(model, fingerprint)
         engine = Engine(
-            given(model), tokenizer, max_batch=max_batch, alone=alone, cache_bytes=cache_bytes
+            model.eval,
+            network_for,
+            tokenizer,
+            owned=False,
+            max_batch=max_batch,
+            alone=alone,
+            cache_bytes=cache_bytes,
         )
         self._take(engine, facts, tokenizer, fingerprint)
         if adapter is not None:
@@ -142,31 +149,40 @@ class LocalModel:
 
         folder, name = resolve_model(source)
         place = choose_device(device)
-        number_format = choose_dtype(dtype, place)
-        known = fingerprint or fingerprint_of(folder, name, number_format)
+        formats = [choose_dtype(dtype, place, integers=True)]
         facts: list[Facts] = []
 
-        def build() -> tuple[Any, Any]:
+        def fresh() -> Any:
             # Integers are made of the exact weights.
-            quantized = number_format == torch.int8
-            model = load_model(folder, place, torch.float32 if quantized else number_format)
-            facts[:] = [Facts.of(model, known)]
+            stored = torch.float32 if formats[-1] == torch.int8 else formats[-1]
+            model = load_model(folder, place, stored)
+            facts[:] = [Facts.of(model, f"{name}@")]
+            return model
+
+        def prepare(model: Any) -> Any:
+            quantized = formats[-1] == torch.int8
             network = network_for(model, quantized=quantized)
             if quantized and network is None:
-                raise UserError(
-                    f"{name} cannot be computed in int8",
-                    hint="that is for models of the Llama family; set dtype to float32",
-                )
-            return model, network
+                if dtype == "int8":
+                    raise UserError(
+                        f"{name} cannot be computed in int8",
+                        hint="that is for models of the Llama family; set dtype to float32",
+                    )
+                formats.append(torch.float32)
+                network = network_for(model)
+            return network
 
         tokenizer = load_tokenizer(folder)
         engine = Engine(
-            build,
+            fresh,
+            prepare,
             tokenizer,
+            owned=True,
             max_batch=max_batch,
             alone=dtype == "float32" if batch_invariant is None else batch_invariant,
             cache_bytes=cache_bytes,
         )
+        known = fingerprint or fingerprint_of(folder, name, formats[-1])
         local = cls.__new__(cls)
         local._take(engine, facts[0], tokenizer, known)
         if adapter is not None:
@@ -256,8 +272,11 @@ class LocalModel:
         return result
 
     async def _ask(self, request: Request | ScoreRequest) -> Any:
+        from reflectory.models.engine.failures import closed_error
         from reflectory.models.engine.work import Job
 
+        if self._closed:
+            raise closed_error()
         job = Job(request, adapter=self._adapter, on_done=self._count)
         self._engine.submit(job)
         try:
@@ -293,12 +312,17 @@ class LocalModel:
     def sleep(self) -> None:
         """Give memory back (to training, say) once the running calls have ended.
 
-        The next call loads the weights again; adapters stay known.
+        The next call loads the weights again; adapters stay known. A model that was
+        handed over as an object stays with whoever holds it.
         """
         self._engine.sleep()
 
     async def aclose(self) -> None:
-        """End the thread and give everything back; waiting calls fail. May be called again."""
+        """Take no more calls; may be called again.
+
+        The last of the models on one engine ends its thread: what waits there fails, and
+        everything is given back.
+        """
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(self._engine.close)

@@ -69,7 +69,7 @@ def resolve_model(
         check_allowed(str(spec))
         from reflectory.models.vllm import VLLMModel
 
-        return VLLMModel.load(rest, adapter=adapter, dtype=dtype)
+        return VLLMModel.load(rest, adapter=adapter, dtype="auto" if dtype == "int8" else dtype)
     if kind == "openai" and rest:
         check_allowed(str(spec))
         return _on_server(_from_provider(kind, rest), adapter)
@@ -200,14 +200,26 @@ class ModelPool:
                 None if adapter is None else str(Path(adapter).expanduser().resolve()),
             )
             if key not in self._models:
-                self._models[key] = resolve_model(
-                    spec,
-                    device=self._device,
-                    dtype=self._dtype,
-                    adapter=adapter,
-                    progress=self._progress,
-                )
+                self._models[key] = self._load(key, spec, adapter)
             return self._models[key]
+
+    def _load(self, key: tuple[str, str | None], spec: str, adapter: str | Path | None) -> Model:
+        if adapter is not None and key[0].partition(":")[0] == "local":
+            from reflectory.models.local import LocalModel
+
+            plain = (key[0], None)
+            if plain not in self._models:
+                self._models[plain] = self._load(plain, spec, None)
+            base = self._models[plain]
+            if isinstance(base, LocalModel):
+                return base.with_adapter(adapter)  # one engine, the base in memory once
+        return resolve_model(
+            spec,
+            device=self._device,
+            dtype=self._dtype,
+            adapter=adapter,
+            progress=self._progress,
+        )
 
     def _canonical(self, spec: str) -> str:
         """Return one name for the names that lead to the same folder."""

@@ -182,11 +182,18 @@ class RunDirectory:
         self.calls.sync()
         return self.trajectories.append(trajectory)
 
-    def update_manifest(self, *, hits: int = 0, finished: bool = False) -> Manifest:
+    def update_manifest(
+        self,
+        *,
+        hits: int = 0,
+        engines: Mapping[str, Mapping[str, float]] | None = None,
+        finished: bool = False,
+    ) -> Manifest:
         """Write the totals so far into the manifest, and return it.
 
         Args:
             hits: Calls of this session that were answered from the cache.
+            engines: What local engines computed in this session.
             finished: Whether all instructions are done.
 
         Raises:
@@ -198,6 +205,7 @@ class RunDirectory:
             failed=len(self.trajectories.failed_ids()),
             stops=self.trajectories.stops(),
             hits=hits,
+            engines=engines,
             finished=finished,
         )
         self.manifest.save(self.path / "manifest.json")

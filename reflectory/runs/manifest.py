@@ -75,6 +75,8 @@ class Session(_Part):
         platform: Operating system and processor.
         device: What the models ran on.
         hits: Calls answered without asking a model.
+        engines: What local engines computed, by the parts they play: ``prefilled``
+            and ``decoded`` tokens, ``near_ties``, ``passes``, ``busy_seconds``.
     """
 
     started: str
@@ -86,6 +88,7 @@ class Session(_Part):
     platform: str
     device: str = ""
     hits: int = 0
+    engines: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
 class Totals(_Part):
@@ -94,7 +97,8 @@ class Totals(_Part):
     Attributes:
         calls: Calls that models answered.
         hits: Calls answered without asking a model.
-        tokens: Per role: calls, prompt_tokens, reused_tokens, completion_tokens, seconds.
+        tokens: Per role: calls, prompt_tokens, reused_tokens, completion_tokens, seconds
+            (added up over calls, which overlap) and tokens_per_second of one call.
         seconds: Time of all calls added up; calls overlap.
         done: Finished loops.
         failed: Loops that failed as a whole.
@@ -180,6 +184,7 @@ class Manifest(_Part):
         failed: int,
         stops: Mapping[str, int],
         hits: int = 0,
+        engines: Mapping[str, Mapping[str, float]] | None = None,
         finished: bool = False,
     ) -> Self:
         """Return the manifest with new totals.
@@ -190,10 +195,14 @@ class Manifest(_Part):
             failed: Loops that failed as a whole.
             stops: Finished loops by the rule that stopped them.
             hits: Calls of the last session that were answered from the cache.
+            engines: What local engines computed in the last session.
             finished: Whether all instructions are done.
         """
         now = _now()
-        session = self.sessions[-1].model_copy(update={"updated": now, "hits": hits})
+        last = {"updated": now, "hits": hits}
+        if engines is not None:
+            last["engines"] = {part: dict(counts) for part, counts in engines.items()}
+        session = self.sessions[-1].model_copy(update=last)
         sessions = (*self.sessions[:-1], session)
         totals = Totals(
             calls=calls.total.calls,
@@ -205,6 +214,9 @@ class Manifest(_Part):
                     "reused_tokens": sums.reused_tokens,
                     "completion_tokens": sums.completion_tokens,
                     "seconds": round(sums.seconds, 3),
+                    "tokens_per_second": round(
+                        sums.completion_tokens / sums.seconds if sums.seconds else 0.0, 1
+                    ),
                 }
                 for role, sums in calls.roles.items()
             },

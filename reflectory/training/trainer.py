@@ -120,7 +120,8 @@ def train_adapter(
     _check_rows(len(rows), "rows")
     folder, own_name = resolve_model(base)
     place = choose_device(device)
-    number_format = choose_dtype(dtype, place)
+    # Integers cannot be trained; an adapter fits the base in every format.
+    number_format = choose_dtype("auto" if dtype == "int8" else dtype, place)
     _check_format(place, number_format)
     name = base_name or own_name
     fingerprint = base_fingerprint or fingerprint_of(folder, name, number_format)

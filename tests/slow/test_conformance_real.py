@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 PROMPTS = PromptSet.with_replacements()
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(scope="module", params=["float32", "bfloat16", "int8"])
 def model(request: pytest.FixtureRequest, language_model: Path) -> Iterator[LocalModel]:
     loaded = LocalModel.load(language_model, device="cpu", dtype=request.param)
     loaded.is_exact = request.param == "float32"  # type: ignore[attr-defined]

@@ -91,3 +91,20 @@ def test_cuda_is_described():
         pytest.skip("no CUDA device")
     facts = describe_device(choose_device("cuda"))
     assert facts["device"] == "cuda" and facts["memory_bytes"] > 0
+
+
+def test_integers_are_for_answering_on_processors_that_have_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(module, "has_native_bfloat16", lambda place: False)
+    monkeypatch.setattr(module, "_cpu_flags", lambda: {"avx512_vnni": True})
+    assert choose_dtype("auto", cpu) == torch.float32
+    assert choose_dtype("auto", cpu, integers=True) == torch.int8
+    monkeypatch.setattr(module, "_cpu_flags", lambda: {"avx2": True})
+    assert choose_dtype("auto", cpu, integers=True) == torch.float32
+    assert choose_dtype("int8", cpu) == torch.int8
+    with pytest.raises(UserError, match="int8"):
+        choose_dtype("int8", torch.device("cuda"))
+    monkeypatch.setattr(module, "has_native_bfloat16", lambda place: True)
+    assert choose_dtype("auto", cpu, integers=True) == torch.bfloat16

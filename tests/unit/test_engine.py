@@ -12,12 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reflectory.errors import ModelError
+from reflectory.errors import BackendError, ModelError
 from reflectory.models.engine.attention import attend, merge
 from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.generic import GenericNetwork
 from reflectory.models.engine.llama import LlamaNetwork, llama_network
-from reflectory.models.engine.passes import Pass, Piece, Seat, order_of
+from reflectory.models.engine.passes import Pass, Piece, Seat
 from reflectory.models.engine.quantized import QuantizedParts, QuantizedProduct
 from reflectory.models.engine.rendering import render
 from reflectory.models.engine.store import RowStore
@@ -147,7 +147,7 @@ def test_a_packed_pass_is_many_plain_ones(kind: str, prompts: list[list[int]]) -
             Piece(n.tokens.tolist(), n.start, n.parent, n, keep=True) for n in unread.values()
         ]
         _, logits = passes.run((), (), pieces)
-        passes.seat([Seat(store.add(4), node.runs(), order_of("", node)) for node in nodes])
+        passes.seat([Seat(store.add(4), node) for node in nodes])
         for more in range(2):
             places = [len(prompt) + more for prompt in prompts]
             written, _ = passes.run([5 + more] * len(prompts), places)
@@ -455,7 +455,8 @@ def test_a_model_sleeps_and_wakes_with_its_adapters(folders: tuple[Path, Path, P
 SCHEDULE = st.lists(
     st.tuples(
         st.text(alphabet="abcdeth .?", min_size=1, max_size=30),
-        st.sampled_from(["ab cd", "ab ce" * 9, "the end"]),
+        # Longer than what a node copies of its parent, and than what a row copies of a node.
+        st.sampled_from(["ab cd", "ab ce" * 9, "the end", "a long one " * 60]),
         st.integers(1, 12),
         st.sampled_from([0.0, 0.9]),
         st.integers(0, 2),  # base or adapter
@@ -541,3 +542,176 @@ def test_rows_in_a_batch_hold_no_prefix_when_they_are_done() -> None:
     tree = PrefixTree(limit_bytes=2**40)
     batch = Batch(network, tree, {2}, TOKENIZER, Counts())
     assert batch.nbytes == 0 and not list(tree.nodes())
+
+
+def endless(**settings_: Any) -> LocalModel:
+    """A model that never says that it has finished."""
+    model, tokenizer = tiny_model(0)
+    model.generation_config.eos_token_id, tokenizer.eos_token = None, None
+    return LocalModel(model, tokenizer, fingerprint="endless", **settings_)
+
+
+def test_a_prompt_that_splits_what_a_row_stands_on_does_not_change_its_text() -> None:
+    document = "a long document " * 60
+    early = request("Why is that so?" * 3, document, tokens=40)
+    late = [request(f"Why {i}?" * i, document + "!" * i, tokens=5) for i in range(1, 5)]
+
+    async def run() -> str:
+        model = endless(batch_invariant=False)
+        first = asyncio.create_task(model.complete(early))
+        for call in late:
+            await asyncio.sleep(0.01)
+            await model.complete(call)
+        text = (await first).text
+        await model.aclose()
+        return text
+
+    (alone,) = ask(endless(batch_invariant=False), early)
+    assert asyncio.run(run()) == alone.text
+
+
+def test_rows_that_end_while_others_are_read_keep_their_place() -> None:
+    short = [request(f"Why {i}?", tokens=1 + i % 2) for i in range(3)]
+    long = [request("Who?", f"document {i} " * 120, tokens=3) for i in range(6)]
+
+    async def run() -> list[Completion]:
+        model = endless(batch_invariant=False)
+        first = [asyncio.create_task(model.complete(call)) for call in short]
+        await asyncio.sleep(0.01)
+        said = await asyncio.gather(*first, *map(model.complete, long))
+        await model.aclose()
+        return list(said)
+
+    alone = ask(endless(batch_invariant=False), *short, *long)
+    assert [c.text for c in asyncio.run(run())] == [c.text for c in alone]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), torch.OutOfMemoryError("out of memory")])
+def test_a_call_that_always_fails_ends_alone(error: Exception) -> None:
+    model = endless(batch_invariant=False)
+    network = model._engine._network
+    assert network is not None
+    inner = network.forward
+    poison = TOKENIZER("Q", add_special_tokens=False)["input_ids"][0]
+
+    def forward(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if bool((ids == poison).any()):
+            raise error
+        return inner(ids, *rest)
+
+    network.forward = forward  # type: ignore[method-assign]
+    fine = request("why?", tokens=60)
+    bad = ScoreRequest(segments=fine.segments, continuations=("Q a", "Q b", "ab"), role="g")
+
+    async def run() -> list[Any]:
+        calls = (model.complete(fine), model.score(bad), model.complete(request("Q?")))
+        done = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), timeout=60)
+        await model.aclose()
+        return list(done)
+
+    said, scored, completed = asyncio.run(run())
+    assert isinstance(scored, Exception) and isinstance(completed, Exception)
+    (alone,) = ask(endless(batch_invariant=False), fine)
+    assert said.text == alone.text
+
+
+def test_an_adapter_never_changes_a_model_that_was_handed_over(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    config = Phi3Config(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        initializer_range=0.3,
+        pad_token_id=0,
+        eos_token_id=2,
+    )
+    torch.manual_seed(0)
+    general = Phi3ForCausalLM(config).eval()
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        Phi3ForCausalLM(config), LoraConfig(target_modules=["qkv_proj"], use_dora=True)
+    )
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=1.0)
+    adapted.save_pretrained(tmp_path)
+    call = request("Why?")
+    base = LocalModel(general, TOKENIZER, fingerprint="phi@0/float32", batch_invariant=False)
+    assert isinstance(base._engine._network, GenericNetwork)
+
+    async def run() -> list[str]:
+        before = (await base.complete(call)).text
+        own = base.with_adapter(tmp_path)
+        other = (await own.complete(call)).text
+        base.sleep()
+        after = (await base.complete(call)).text
+        await own.aclose()
+        await base.aclose()
+        return [before, other, after]
+
+    before, other, after = asyncio.run(run())
+    assert before == after != other
+
+
+def test_beginnings_that_change_the_base_are_no_plain_lora(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = tiny_model(0)
+    model.config._name_or_path = str(folders[0])
+    adapted = get_peft_model(
+        model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="pissa")
+    )
+    adapted.save_pretrained(tmp_path)
+    call = request("Why?")
+    plain, own = ask(load(folders[0]), call), ask(load(folders[0], adapter=tmp_path), call)
+    assert own[0].text == plain[0].text
+
+
+def test_positions_that_depend_on_the_longest_prompt_are_not_packed() -> None:
+    from transformers import LlamaForCausalLM
+
+    config = type(MODEL.config)(
+        **{
+            **MODEL.config.to_dict(),
+            "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
+        }
+    )
+    assert network_for(LlamaForCausalLM(config).eval()) is None
+
+
+def test_the_bias_of_a_head_counts() -> None:
+    model, _ = tiny_model(0)
+    torch.manual_seed(0)
+    model.lm_head.bias = torch.nn.Parameter(torch.randn(300))
+    for parts in (None, QuantizedParts(model)):
+        network = llama_network(model, parts)
+        with torch.inference_mode():
+            wanted = model(torch.tensor([[5, 6, 7]])).logits[0]
+            _, (found,) = Pass(network, RowStore(network.shape)).run(
+                (), (), [Piece([5, 6, 7], 0, None, keep=True)]
+            )
+        assert float((found - wanted).abs().mean()) < 0.05 * float(wanted.std())
+
+
+def test_a_closed_model_takes_no_calls_while_its_sibling_does(
+    folders: tuple[Path, Path, Path],
+) -> None:
+    base = load(folders[0])
+    adapted = base.with_adapter(folders[1])
+
+    async def run() -> None:
+        await base.aclose()
+        with pytest.raises(BackendError, match="closed"):
+            await base.complete(request("Why?"))
+        await adapted.complete(request("Why?"))
+        await adapted.aclose()
+
+    asyncio.run(run())

@@ -101,6 +101,25 @@ def test_pool_loads_one_model_for_names_of_one_folder(monkeypatch, tmp_path):
     assert len(loaded) == 4
 
 
+def test_pool_shares_one_engine_among_base_and_adapters(allowed, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from reflectory.testing.tiny import save_tiny_model, tiny_model
+
+    base = save_tiny_model(tmp_path / "base")
+    model, _ = tiny_model(0)
+    model.config._name_or_path = str(base)
+    get_peft_model(model, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(
+        tmp_path / "adapter"
+    )
+    pool = ModelPool(device="cpu", dtype="float32")
+    adapted = pool.get(f"local:{base}", adapter=tmp_path / "adapter")
+    plain = pool.get(f"local:{base}")
+    assert adapted is pool.get(f"local:{base}", adapter=str(tmp_path / "adapter"))
+    assert adapted._engine is plain._engine and adapted.fingerprint != plain.fingerprint
+    asyncio.run(pool.aclose())
+
+
 def test_pool_closes_what_it_loaded_and_nothing_else(monkeypatch):
     closed = []
 

@@ -40,7 +40,7 @@ SIGNALS = (
 """The signals that are fitted; ``repeated`` is not among them, see :class:`LikelihoodGrader`."""
 
 _REPEATED, _GOOD, _POOR = 0.5, 0.66, 0.33
-_NUMBER_FORMAT = re.compile(r"/(?:bfloat16|float16|float32)")
+_NUMBER_FORMAT = re.compile(r"/(?:bfloat16|float16|float32|int8)")
 
 
 class LikelihoodGrader:

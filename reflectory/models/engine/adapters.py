@@ -26,6 +26,18 @@ _PLAIN_SETTINGS = {
 """Settings of PEFT, and the values with which LoRA is the two matrices and nothing else."""
 
 
+_HARMLESS_BEGINNINGS = {"gaussian", "eva", "orthogonal"}
+
+_VARIANTS = (
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+    "arrow_config",
+    "monteclora_config",
+    "kasa_config",
+)
+
+
 def is_plain_lora(config: dict[str, Any]) -> bool:
     """Return whether an adapter is nothing but a pair of matrices per linear layer.
 
@@ -33,6 +45,10 @@ def is_plain_lora(config: dict[str, Any]) -> bool:
         config: What adapter_config.json holds.
     """
     special = any(config.get(k, plain) not in (plain, []) for k, plain in _PLAIN_SETTINGS.items())
+    begun = config.get("init_lora_weights")
+    # Other ways to begin change the weights of the base as well.
+    special = special or (isinstance(begun, str) and begun not in _HARMLESS_BEGINNINGS)
+    special = special or any(config.get(name) for name in _VARIANTS)
     return config.get("peft_type") == "LORA" and not special
 
 

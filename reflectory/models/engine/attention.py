@@ -67,7 +67,8 @@ def _plain(
     first: int,
 ) -> Part:
     """Attend by matrix products; ``first`` is the number of the first query."""
-    scores = (query @ key.transpose(-1, -2)).float() * scale
+    # Scaled first: in half precision the unscaled product can overflow.
+    scores = ((query * scale) @ key.transpose(-1, -2)).float()
     if causal:
         at = torch.arange(first, first + query.shape[2], device=query.device)
         hidden = torch.arange(key.shape[2], device=query.device) > at[:, None]

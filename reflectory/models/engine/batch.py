@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from reflectory.models.engine.network import Network
-from reflectory.models.engine.passes import Pass, Piece, Seat, order_of
+from reflectory.models.engine.passes import Pass, Piece, Seat
 from reflectory.models.engine.sampling import draw_tokens
 from reflectory.models.engine.scoring import logprobs_of
 from reflectory.models.engine.store import RowStore
@@ -57,6 +57,7 @@ class Batch:
         self._store = RowStore(network.shape)
         self._pass = Pass(network, self._store)
         self.rows: list[CompletionRow] = []
+        self._ended: list[CompletionRow] = []
         self._seats: list[Seat] = []
         self._held: dict[int, Node] = {}
 
@@ -83,6 +84,7 @@ class Batch:
     def step(self) -> None:
         """Write one more token to every row; rows that end stay until :meth:`sweep`."""
         logits, _ = self._pass.run(*self._next())
+        self._counts.passes += 1
         self._accept(logits)
 
     def score(self, rows: Sequence[ScoreRow]) -> None:
@@ -110,8 +112,15 @@ class Batch:
             self._tree.trim()
 
     def sweep(self) -> list[CompletionRow]:
-        """Take out the rows that have ended and return them."""
+        """Take out the rows that have ended and return all since the last time."""
+        self._retire()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _retire(self) -> None:
+        """Give the places of rows that have ended back, so that they grow no more."""
         ended = [row for row in self.rows if row.finish]
+        self._ended += ended
         for row in ended:
             slot = self.rows.index(row)
             moved = self._store.remove(slot)
@@ -122,9 +131,7 @@ class Batch:
             self._release(row)
         if ended:
             self._tree.trim()
-            if self.rows:
-                self._pass.seat(self._seats)
-        return ended
+            self._pass.seat(self._seats)
 
     def clear(self) -> None:
         """Give up all rows, as after a pass that failed."""
@@ -133,6 +140,11 @@ class Batch:
         self._held.clear()
         self.rows, self._seats = [], []
         self._store.clear()
+        self._pass.seat([])
+
+    def forget(self) -> None:
+        """Drop all kept prefixes, as when the memory is needed; no row may run."""
+        self._tree.clear()
 
     def _prefix(self, row: Row, tokens: Sequence[int]) -> Node | None:
         """Return the node for some first tokens, made where it is not there, and hold it."""
@@ -156,7 +168,7 @@ class Batch:
         shared = tokens[: min(row.prefix_length, len(tokens))]
         node = Node(_NO_TOKENS, 0, None)
         if len(shared):
-            node = self._tree.insert(shared, f"{row.adapter}\n{hash(tuple(shared))}")
+            node = self._tree.insert(shared, (row.adapter, tuple(shared)))
         while node.end < len(tokens):
             rest = tokens[node.end : node.end + LONGEST]
             node = Node(torch.tensor(rest).numpy(), node.end, node)
@@ -176,6 +188,7 @@ class Batch:
                         one.tokens.tolist(), one.start, one.parent, one, adapter=row.adapter
                     )
         waiting = sorted(unread.values(), key=lambda piece: piece.order)
+        self._pass.seat(self._seats)  # New prompts may have split what rows stand on.
         self._counts.prefilled += sum(len(piece.tokens) for piece in (*waiting, *last))
         while waiting:
             group = _first_pieces(waiting, 1 if self._alone else READ_TOKENS)
@@ -193,19 +206,20 @@ class Batch:
         live = self.rows and not self._alone
         tokens, places = self._next() if live else ([], [])
         logits, kept = self._pass.run(tokens, places, pieces)
+        self._counts.passes += 1
         if live:
             self._accept(logits)
+            self._retire()
         return kept
 
     def _sit(self, row: CompletionRow, node: Node | None) -> None:
-        runs = [] if node is None else node.runs()
-        beginning, length = None, 0
-        if runs and node is not None and _is_own(node):
-            beginning, runs = node.kv, runs[1:]
-            length = node.end - node.cover
+        anchor, beginning, length = node, None, 0
+        if node is not None and _is_own(node):
+            beginning, length = node.kv, node.end - node.cover
+            anchor = next(iter(node.runs()[1:]), None)
         slot = self._store.add(length + row.room + 1, beginning)
         self.rows.append(row)
-        self._seats.append(Seat(slot, runs, order_of(row.adapter, node), row.adapter))
+        self._seats.append(Seat(slot, anchor, row.adapter))
 
     def _next(self) -> tuple[list[int], list[int]]:
         """Return the next token to read and its position, by slot."""

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from reflectory.errors import UserError
 from reflectory.models.engine.adapters import is_plain_lora, read_lora
 from reflectory.models.engine.batch import Batch
+from reflectory.models.engine.generic import GenericNetwork
 from reflectory.models.engine.loading import AdapterFiles, merge_adapter
-from reflectory.models.engine.memory import plan_memory
+from reflectory.models.engine.memory import empty_caches, plan_memory
 from reflectory.models.engine.network import Network
 from reflectory.models.engine.plain import PlainBatch
 from reflectory.models.engine.projection import LowRank
 from reflectory.models.engine.scheduler import Scheduler
 from reflectory.models.engine.selection import Limits
 from reflectory.models.engine.tree import PrefixTree
-from reflectory.models.engine.trial import network_for
 from reflectory.models.engine.work import Counts, Job
 from reflectory.models.torch_thread import run_in_torch_thread
 
-Build = Callable[[], tuple[Any, Network | None]]
-"""Makes a transformers model and its network; the network alone is kept where there is one."""
+Prepare = Callable[[Any], Network | None]
+"""Finds the network of a transformers model; ``None`` if it can only run as it is."""
 
 
 class Engine:
     """Shared by all models that differ in their adapter only.
 
     Args:
-        build: Makes the model; called at once, and again after a sleep.
+        source: Returns the transformers model; called at once, and again after a sleep.
+        prepare: Finds its network.
+        owned: Whether every call of ``source`` loads a new model, which need not be kept.
         tokenizer: Its tokenizer.
         max_batch: Most completions that are written together.
         alone: Compute every call by itself, so that it has the same bits whatever
@@ -41,35 +45,40 @@ class Engine:
         lock: Held while the tokenizer makes tokens of text.
         counts: What was computed until now.
         window: Most tokens of prompt and completion together; ``None`` when unknown.
+        packed: Whether calls share passes; else they run one after the other.
     """
 
     def __init__(
         self,
-        build: Build,
+        source: Callable[[], Any],
+        prepare: Prepare,
         tokenizer: Any,
         *,
+        owned: bool,
         max_batch: int,
         alone: bool,
         cache_bytes: int | None,
     ) -> None:
         if max_batch < 1:
             raise UserError(f"max_batch is {max_batch}", hint="it must be at least 1")
-        self._build = build
+        self._source = source
+        self._prepare = prepare
+        self._owned = owned
         self._tokenizer = tokenizer
         self._alone = alone
         self._max_batch = max_batch
         self._cache_bytes = cache_bytes
         self._adapters: dict[str, dict[str, LowRank]] = {}
         self._users = 0
+        self._network: Network | None = None
+        self._model: Any = None
         self.lock = threading.Lock()
         self.counts = Counts()
         # There too, because every thread that computes gets a pool of its own.
-        self._model, self._network = run_in_torch_thread(build)
-        self.window = _context_window(self._model)
-        self._eos_ids = _ending_tokens(self._model, tokenizer)
+        model = run_in_torch_thread(self._load)
+        self.window = _context_window(model)
+        self._eos_ids = _ending_tokens(model, tokenizer)
         self._asleep = False
-        if self._network is not None:
-            self._model = None
         self._scheduler = Scheduler(
             self._wake,
             tokenizer,
@@ -79,10 +88,15 @@ class Engine:
             counts=self.counts,
         )
 
-    @property
-    def packed(self) -> bool:
-        """Whether calls share passes; else they run one after the other."""
-        return self._network is not None or (self._asleep and self._model is None)
+    def _load(self) -> Any:
+        """Load the model and find its network; the network alone is kept where there is one."""
+        model = self._source()
+        self._network = self._prepare(model)
+        self._model = None if self._network is not None else model
+        self.packed = self._network is not None
+        if self._network is not None:
+            self._shape, self._layers = self._network.shape, self._network.layer_names
+        return model
 
     def submit(self, job: Job) -> None:
         """Put a call into the queue.
@@ -107,15 +121,18 @@ class Engine:
         """
         if name in self._adapters:
             return True
-        network = self._network
-        if network is None or not is_plain_lora(files.config):
+        if not self.packed or not is_plain_lora(files.config):
             return False
-        shape = network.shape
-        layers = read_lora(files.weights, files.config, shape.dtype, shape.device)
-        if layers is None or not layers.keys() <= network.layer_names:
+        layers = read_lora(files.weights, files.config, self._shape.dtype, self._shape.device)
+        if layers is None or not layers.keys() <= self._layers:
             return False
-        run_in_torch_thread(lambda: network.add_adapter(name, layers))
-        self._adapters[name] = layers
+
+        def take_up() -> None:
+            self._adapters[name] = layers
+            if self._network is not None:  # else it is asleep and takes them up when it wakes
+                self._network.add_adapter(name, layers)
+
+        run_in_torch_thread(take_up)
         return True
 
     def merged(self, files: AdapterFiles) -> Engine:
@@ -125,17 +142,28 @@ class Engine:
             ModelError: It does not fit the model.
         """
 
-        def build() -> tuple[Any, Network | None]:
-            model = merge_adapter(self._build()[0], files)
-            return model, network_for(model) if not hasattr(model, "peft_config") else None
+        def source() -> Any:
+            return merge_adapter(self._untouched(), files)
+
+        def prepare(model: Any) -> Network | None:
+            return None if hasattr(model, "peft_config") else self._prepare(model)
 
         return Engine(
-            build,
+            source,
+            prepare,
             self._tokenizer,
+            owned=True,
             max_batch=self._max_batch,
             alone=self._alone,
             cache_bytes=self._cache_bytes,
         )
+
+    def _untouched(self) -> Any:
+        """Return a model that PEFT may change; called in the torch thread."""
+        if self._owned:
+            return self._source()
+        with restored(self._network):
+            return copy.deepcopy(self._source())
 
     def open(self) -> None:
         """Count one more user."""
@@ -151,11 +179,15 @@ class Engine:
     def sleep(self) -> None:
         """Give weights, prefixes and buffers back, once what runs has ended.
 
-        The next call wakes the engine. Adapters stay known.
+        The next call wakes the engine. Adapters stay known. A model that was handed over
+        stays with whoever holds it.
         """
 
         def drop() -> None:
+            if isinstance(self._network, GenericNetwork):
+                self._network.release()  # The model may be somebody's.
             self._network, self._model, self._asleep = None, None, True
+            empty_caches()
 
         self._scheduler.pause(drop)
 
@@ -166,10 +198,9 @@ class Engine:
     def _wake(self) -> Batch | PlainBatch:
         """Return a batch to run in; called in the thread, at the start and after a sleep."""
         if self._asleep:
-            self._model, self._network = self._build()
+            self._load()
             self._asleep = False
             if self._network is not None:
-                self._model = None
                 for name, layers in self._adapters.items():
                     self._network.add_adapter(name, layers)
         if self._network is None:
@@ -189,13 +220,15 @@ class Engine:
         )
 
 
-def given(model: Any) -> Build:
-    """Return a builder for a model that somebody holds already."""
-
-    def build() -> tuple[Any, Network | None]:
-        return model, network_for(model)
-
-    return build
+@contextmanager
+def restored(network: Network | None) -> Iterator[None]:
+    """Have a transformers model as it was, where a network has changed it."""
+    if not isinstance(network, GenericNetwork):
+        yield
+        return
+    network.release()
+    yield
+    network.take()
 
 
 def _context_window(model: Any) -> int | None:

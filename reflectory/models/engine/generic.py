@@ -54,11 +54,20 @@ class GenericNetwork:
         self._projections: list[Projection] = []
         self._before = model.config._attn_implementation
         self.shape: Shape = replace(shape_of(model), dtype=model.dtype)
-        model.set_attn_implementation(NAME)
+        self._places: list[tuple[Any, str, Any, Any]] = []
+        self.take()
+
+    def take(self) -> None:
+        """Put the engine's attention and layers into the model."""
+        self._model.set_attn_implementation(NAME)
+        for parent, name, _, adapted in self._places:
+            setattr(parent, name, adapted)
 
     def release(self) -> None:
-        """Give the model its attention back."""
+        """Give the model its own attention and layers back."""
         self._model.set_attn_implementation(self._before)
+        for parent, name, linear, _ in self._places:
+            setattr(parent, name, linear)
 
     def forward(
         self,
@@ -112,7 +121,9 @@ class GenericNetwork:
         for parent, path, name in found:
             projection = fused(parent, path, (name,))
             self._projections.append(projection)
-            setattr(parent, name, _AdaptedLinear(projection, self._current))
+            adapted = _AdaptedLinear(projection, self._current)
+            self._places.append((parent, name, getattr(parent, name), adapted))
+            setattr(parent, name, adapted)
 
 
 def packed_attention(

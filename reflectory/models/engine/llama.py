@@ -4,7 +4,7 @@ transformers' forward pass is made for every use; on a processor, at a few dozen
 tokens a pass, most of its time goes into Python and small operations. Here the
 weights of such a model are taken over, layers with one input are fused, and the
 pass holds only what inference needs. Whether the result is the same is not assumed
-but tried (:func:`reflectory.models.engine.loading.make_network`).
+but tried (:func:`reflectory.models.engine.trial.network_for`).
 """
 
 from __future__ import annotations
@@ -224,7 +224,9 @@ class FloatParts:
 
     def head(self, model: Any) -> tuple[Norm | None, Callable[[torch.Tensor], torch.Tensor]]:
         """Return the last norm and the head."""
-        return norm_of(model.model.norm), Product(model.lm_head.weight.detach(), None)
+        bias = model.lm_head.bias
+        head = Product(model.lm_head.weight.detach(), None if bias is None else bias.detach())
+        return norm_of(model.model.norm), head
 
     changed: Callable[[str, LowRank], LowRank] | None = None
     """Carries an adapter's matrices over to other coordinates, by layer name."""

@@ -46,13 +46,22 @@ def plan_memory(
 def free_bytes(device: torch.device) -> int:
     """Return the bytes that this process may still take on a device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(kept)
     if device.type == "mps":
         taken = torch.mps.driver_allocated_memory()
         return max(int(torch.mps.recommended_max_memory()) - int(taken), 0)
     import psutil
 
     return min(int(psutil.virtual_memory().available), _container_bytes())
+
+
+def empty_caches() -> None:
+    """Give back what torch keeps of an accelerator's memory for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def _container_bytes() -> int:

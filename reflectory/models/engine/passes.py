@@ -54,15 +54,24 @@ class Seat:
 
     Attributes:
         slot: Of the row in the store.
-        runs: Nodes before its own tokens, the nearest first.
-        order: Its place in a pass.
+        anchor: The node before its own tokens; ``None`` for nothing. It keeps its end
+            when it is split, so what lies before the row is asked of it anew.
         adapter: Who reads; "" for the base model.
     """
 
     slot: int
-    runs: list[Node]
-    order: Order
+    anchor: Node | None
     adapter: str = ""
+
+    @property
+    def order(self) -> Order:
+        """Its place in a pass."""
+        return order_of(self.adapter, self.anchor)
+
+    @property
+    def runs(self) -> list[Node]:
+        """The nodes before its own tokens, the nearest first."""
+        return [] if self.anchor is None else self.anchor.runs()
 
 
 @dataclass(eq=False)
@@ -103,7 +112,10 @@ class Pass:
         self._shuffle: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def seat(self, seats: Sequence[Seat]) -> None:
-        """Take the decoding rows of the next passes; they must fill the store's slots."""
+        """Take the decoding rows of the next passes; they must fill the store's slots.
+
+        To be called again when a row comes or goes, and when the tree was written to.
+        """
         self._seats = sorted(seats, key=lambda seat: seat.order)
         slots = [seat.slot for seat in self._seats]
         self._seat_layout = _levels([(s.runs, i, i + 1) for i, s in enumerate(self._seats)])

@@ -78,6 +78,9 @@ class PlainBatch:
         """Give up the row."""
         self.rows, self._cache = [], None
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     def _forward(self, tokens: Sequence[int], keep: int) -> torch.Tensor:
         arguments: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         if self._cache is not None:

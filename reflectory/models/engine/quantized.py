@@ -52,10 +52,10 @@ class QuantizedProduct:
         self._weight = torch.ops.onednn.qlinear_prepack(
             rounded.contiguous(), [PACKED_ROWS, weight.shape[1]]
         )
-        self._scales = scales.float()
+        self._scales = (scales / _TOP).float()
         self._zeros = torch.zeros(len(weight), dtype=torch.int64)
         self._bias = bias
-        self._epsilon = epsilon
+        self._epsilon = None if epsilon is None else torch.tensor(epsilon)
         self._digits = digits
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,20 +64,26 @@ class QuantizedProduct:
         # Unsigned, with zero at 128, since oneDNN is fast with those only; conversion
         # cuts off, so the half rounds.
         raised = torch.mul(x, _TOP / largest).add_(_ZERO + 0.5)
-        y = self._multiply(raised.to(torch.uint8))
-        if self._digits == 2:
-            # What was cut off, from 0 to 1, is what rounding left plus one half.
-            rest = raised.frac_().mul_(2 * _TOP).add_(_ZERO + 0.5 - _TOP)
-            y.add_(self._multiply(rest.to(torch.uint8)), alpha=0.5 / _TOP)
+        if self._digits == 1:
+            y = self._multiply(raised.to(torch.uint8))
+        else:
+            # What is cut off, from 0 to 1, is what rounding leaves plus one half. Both
+            # digits are rows of one product: the weights are read once.
+            both = raised.new_empty((2, *raised.shape), dtype=torch.uint8)
+            both[0] = raised
+            both[1] = raised.frac_().mul_(2 * _TOP).add_(_ZERO + 0.5 - _TOP)
+            first, rest = self._multiply(both.view(-1, both.shape[-1])).chunk(2)
+            y = first.add_(rest, alpha=0.5 / _TOP)
         y.mul_(self._token_scales(x, largest))
         return y if self._bias is None else y.add_(self._bias)
 
     def _token_scales(self, x: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
-        scale = largest / _TOP
+        """Return the scale of each token times 127, which is divided out in the weights'."""
         if self._epsilon is None:
-            return scale
+            return largest
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return scale * (length.square_() / x.shape[-1] + self._epsilon).rsqrt_()
+        mean_square = torch.addcmul(self._epsilon, length, length, value=1 / x.shape[-1])
+        return mean_square.rsqrt_().mul_(largest)
 
     def _multiply(self, digits: torch.Tensor) -> torch.Tensor:
         product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -154,7 +160,12 @@ class QuantizedParts(FloatParts):
         """Return no norm, and the head with the norm inside the product."""
         norm = model.model.norm
         weight = (model.lm_head.weight.detach() * norm.weight.detach()) @ self._stream
-        return None, QuantizedProduct(weight, epsilon=float(norm.variance_epsilon))
+        bias = model.lm_head.bias
+        return None, QuantizedProduct(
+            weight,
+            None if bias is None else bias.detach(),
+            epsilon=float(norm.variance_epsilon),
+        )
 
     def _change(self, layer: str, low: LowRank) -> LowRank:
         """Return an adapter's matrices in the coordinates of the weights."""

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from reflectory.errors import ModelError
 from reflectory.models.protocol import Segment
 from reflectory.models.thinking import CLOSE, ends_inside_thinking
+
+_SYSTEM_ROLES: WeakKeyDictionary[Any, tuple[str, bool]] = WeakKeyDictionary()
+"""What was found out about a tokenizer's template, which is asked for with every prompt."""
 
 _PROBE = "\x00probe\x00"
 """Stands where unshared text would; no template or document begins with it."""
@@ -57,11 +61,16 @@ def messages_of(segments: Sequence[Segment], *, system_role: bool = True) -> lis
 
 def has_system_role(tokenizer: Any) -> bool:
     """Return whether the chat template shows the model a system message."""
-    messages = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "x"}]
-    try:
-        return _PROBE in _apply(tokenizer, messages)
-    except ModelError:
-        return False
+    template = str(tokenizer.chat_template)
+    known = _SYSTEM_ROLES.get(tokenizer)
+    if known is None or known[0] != template:
+        messages = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "x"}]
+        try:
+            shown = _PROBE in _apply(tokenizer, messages)
+        except ModelError:
+            shown = False
+        known = _SYSTEM_ROLES[tokenizer] = (template, shown)
+    return known[1]
 
 
 def prompt_text(tokenizer: Any, segments: Sequence[Segment]) -> str:

@@ -55,10 +55,11 @@ def draw_tokens(
     if not random:
         return Drawn(drawn, near)
     heat = torch.tensor([parameters[i].temperature for i in random], device=scores.device)
-    probabilities = torch.softmax(scores[random] / heat[:, None], dim=-1)
+    # On the processor: not every accelerator has double precision.
+    probabilities = torch.softmax(scores[random] / heat[:, None], dim=-1).cpu()
     uniform = torch.cat(
         [torch.rand(1, generator=generators[i], dtype=torch.float64) for i in random]
-    ).to(scores.device)
+    )
     picked = _pick(probabilities, uniform)
     for at, i in enumerate(random):
         top_p = parameters[i].top_p
@@ -86,7 +87,10 @@ def _penalised(
             penalties += [how.repetition_penalty] * len(seen)
     if not rows:
         return scores
-    place = (torch.tensor(rows), torch.tensor(tokens))
+    place = (
+        torch.tensor(rows, device=scores.device),
+        torch.tensor(tokens, device=scores.device),
+    )
     penalty = torch.tensor(penalties, device=scores.device)
     old = scores[place]
     scores = scores.clone()

@@ -16,6 +16,7 @@ import torch
 
 from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.failures import closed_error, failure_of, is_out_of_memory
+from reflectory.models.engine.memory import empty_caches
 from reflectory.models.engine.plain import PlainBatch
 from reflectory.models.engine.selection import Limits, choose
 from reflectory.models.engine.work import (
@@ -30,6 +31,9 @@ from reflectory.models.engine.work import (
 )
 from reflectory.models.protocol import Request
 from reflectory.models.torch_thread import run_in_torch_thread
+
+_GOOD_PASSES = 32
+"""After so many without a failure twice as many rows may run together again."""
 
 GATHER_SECONDS = 0.005
 """How long the first job waits for its siblings; much less than one pass takes."""
@@ -68,9 +72,11 @@ class Scheduler:
         self._pauses: list[tuple[Callable[[], None], threading.Event]] = []
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._unanswered: list[Job] = []
         self._waiting: list[Row] = []
         self._batch: Batch | PlainBatch | None = None
         self._most_rows = limits.rows
+        self._good = 0
 
     def limit(self, limits: Limits) -> None:
         """Set how much may run at once; called in the thread."""
@@ -131,19 +137,20 @@ class Scheduler:
             self._advance(self._batch)
 
     def _fail_everything(self, error: Exception) -> None:
-        rows = [*self._waiting, *(self._batch.rows if self._batch is not None else ())]
         self._waiting, self._batch = [], None
-        for row in rows:
-            row.job.finish(error)
+        for job in self._unanswered:
+            job.finish(error)
+        self._unanswered = []
 
     def _collect(self) -> bool:
         """Take the jobs from the inbox, waiting when there is nothing to do."""
         with self._changed:
             if not self._waiting and not (self._batch is not None and self._batch.rows):
                 self._most_rows = self._limits.rows
+                self._rest()
                 while not self._inbox and not self._closing:
-                    self._rest()
                     self._changed.wait()
+                    self._rest()
                 self._gather()
             jobs, self._inbox = self._inbox, []
             closing = self._closing
@@ -153,8 +160,10 @@ class Scheduler:
             for job in jobs:
                 job.finish(closed_error())
             return False
+        self._unanswered = [job for job in self._unanswered if not job.future.done()]
         for job in jobs:
             if not job.future.cancelled():
+                self._unanswered.append(job)
                 self._prepare(job)
         return True
 
@@ -201,9 +210,7 @@ class Scheduler:
             self._admit(batch, rows)
         elif batch.rows:
             self._run(batch, batch.rows, batch.step)
-        for row in batch.sweep():
-            if row.finish != "cancelled" and not row.job.future.done():
-                row.job.finish(row.completion(self._tokenizer))
+        self._deliver(batch.sweep())
 
     def _admit(self, batch: Batch | PlainBatch, rows: Sequence[Row]) -> None:
         written = [row for row in rows if isinstance(row, CompletionRow)]
@@ -223,20 +230,28 @@ class Scheduler:
         """Do a piece of work for some rows; when it fails they try again in smaller groups."""
         try:
             work()
+            self._recovering()
         except Exception as error:  # noqa: BLE001 - handed to the callers of these rows
             self._recover(batch, list(rows), error)
 
+    def _recovering(self) -> None:
+        """Let more rows run together again when it went well for a while."""
+        if self._most_rows < self._limits.rows:
+            self._good += 1
+            if self._good % _GOOD_PASSES == 0:
+                self._most_rows = min(2 * self._most_rows, self._limits.rows)
+
     def _recover(self, batch: Batch | PlainBatch, rows: list[Row], error: Exception) -> None:
-        memory = is_out_of_memory(error)
+        memory, self._good = is_out_of_memory(error), 0
         rows = [row for row in rows if not getattr(row, "finish", "")]
         # A pass that failed half way leaves nothing that could be continued.
         live = [row for row in batch.rows if not row.finish and row not in rows]
-        self._finish_ended(batch)
+        self._deliver(batch.sweep())
         batch.clear()
         if memory:
-            self._batch = None  # With it goes the prefix tree, which took the room.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            error.__traceback__ = None  # It holds the tensors of the pass.
+            batch.forget()  # The kept prefixes took the room.
+            empty_caches()
         for row in (*live, *rows):
             row.reset()
         if not rows:
@@ -252,10 +267,14 @@ class Scheduler:
         else:
             rows[0].job.finish(failure_of(error, memory, rows[0].width))
 
-    def _finish_ended(self, batch: Batch | PlainBatch) -> None:
-        for row in batch.rows:
-            if row.finish and row.finish != "cancelled":
+    def _deliver(self, rows: Sequence[CompletionRow]) -> None:
+        for row in rows:
+            if row.finish == "cancelled" or row.job.future.done():
+                continue
+            try:
                 row.job.finish(row.completion(self._tokenizer))
+            except Exception as error:  # noqa: BLE001 - handed to the caller whose row it is
+                row.job.finish(error)
 
     def _drop_cancelled(self, batch: Batch | PlainBatch) -> None:
         self._waiting = [row for row in self._waiting if not row.job.future.done()]

@@ -14,8 +14,8 @@ class Limits:
 
     Attributes:
         rows: Most completions at the same time.
-        tokens: Most tokens whose keys and values are held for rows that run, a
-            shared beginning counted once.
+        tokens: Most tokens whose keys and values are held for rows that run: as many
+            for each as the widest needs, and every shared beginning once.
     """
 
     rows: int
@@ -41,21 +41,27 @@ def choose(
     order = sorted(waiting, key=lambda row: row.prefix != first.prefix)
     chosen: list[Row] = []
     beginnings = {(row.adapter, row.prefix) for row in running}
-    tokens = sum(map(own_tokens, running)) + sum(len(prefix) for _, prefix in beginnings)
+    shared = sum(len(prefix) for _, prefix in beginnings)
+    widest = max(map(own_tokens, running), default=0)
     places = most_rows - len(running)
+    # Continuations take no place for longer than a pass, but after a failure what
+    # runs together must get fewer, whatever it is.
+    careful = most_rows < limits.rows
     for row in order:
-        scored = isinstance(row, ScoreRow)
-        if places <= 0 and not scored:
+        takes_place = careful or not isinstance(row, ScoreRow)
+        if places <= 0 and takes_place:
             continue
         name = (row.adapter, row.prefix)
-        more = own_tokens(row) + (0 if name in beginnings else len(row.prefix))
-        if tokens + more > limits.tokens and (chosen or running):
+        more = 0 if name in beginnings else len(row.prefix)
+        # All rows have as much room as the widest one.
+        own = (len(running) + len(chosen) + 1) * max(widest, own_tokens(row))
+        if own + shared + more > limits.tokens and (chosen or running):
             break
         chosen.append(row)
         beginnings.add(name)
-        tokens += more
-        # Continuations take no place for longer than a pass.
-        places -= 0 if scored else 1
+        shared += more
+        widest = max(widest, own_tokens(row))
+        places -= takes_place
     return chosen
 
 

@@ -106,7 +106,9 @@ class RowStore:
         if columns > self._columns:
             columns = -(-columns // _ROOM) * _ROOM
         columns = max(columns, self._columns)
-        slots = max(slots, self._slots, min(2 * self._slots, self._slots + 16))
+        if slots > self._slots:
+            slots = max(slots, min(2 * self._slots, self._slots + 16))
+        slots = max(slots, self._slots)
         shape = self._shape
         size = (slots, columns, 2, shape.kv_heads, shape.width)
         old, used = self._buffers, len(self.lengths)
@@ -117,5 +119,6 @@ class RowStore:
             buffer = torch.zeros(size, dtype=shape.dtype, device=shape.device)
             if used:
                 buffer[:used, : self._columns] = old[layer][:used]
+                old[layer] = buffer[:0]
             made.append(buffer)
         self._buffers, self._slots, self._columns = made, slots, columns

@@ -10,7 +10,7 @@ split. (The idea is known as a radix cache: Zheng et al. 2024, "SGLang".)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -119,12 +119,12 @@ class PrefixTree:
     """All prefixes of one model, a tree per adapter, the least recently used dropped first.
 
     Args:
-        limit_bytes: Most bytes of keys and values to keep besides those in use.
+        limit_bytes: Most bytes of keys and values to keep; what rows run on stays.
     """
 
     def __init__(self, *, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self._roots: dict[str, Node] = {}
+        self._roots: dict[Hashable, Node] = {}
         self._clock = 0
 
     @property
@@ -140,12 +140,12 @@ class PrefixTree:
             yield node
             waiting.extend(node.children.values())
 
-    def insert(self, tokens: Sequence[int], adapter: str = "") -> Node:
+    def insert(self, tokens: Sequence[int], adapter: Hashable = "") -> Node:
         """Return the node at the end of some tokens, made where it is not there.
 
         Args:
             tokens: The beginning of a prompt, at least one token.
-            adapter: Which adapter reads them; "" for none.
+            adapter: Which adapter reads them; "" for none. Each has a tree of its own.
         """
         if not len(tokens):
             raise ValueError("a prefix needs a token")
@@ -166,23 +166,20 @@ class PrefixTree:
             node = child
         return node
 
-    def trim(self, spare_bytes: int = 0) -> None:
-        """Drop what was not used for the longest time until the rest is within the limit.
-
-        Args:
-            spare_bytes: Room to make below the limit.
-        """
+    def trim(self) -> None:
+        """Drop what was not used for the longest time until the rest is within the limit."""
         size = self.nbytes
-        if size + spare_bytes <= self.limit_bytes:
+        if size <= self.limit_bytes:
             return
         leaves = [n for n in self.nodes() if not n.children and n.users == 0]
-        while size + spare_bytes > self.limit_bytes and leaves:
+        while size > self.limit_bytes and leaves:
             leaf = min(leaves, key=lambda n: (n.used, -n.serial))
             leaves.remove(leaf)
             size -= leaf.nbytes
             parent = self.remove(leaf)
             if parent.parent is not None and not parent.children and parent.users == 0:
                 leaves.append(parent)
+        self._roots = {name: root for name, root in self._roots.items() if root.children}
 
     def remove(self, node: Node) -> Node:
         """Take a node and what follows it out of the tree; return its parent."""

@@ -10,7 +10,7 @@ import torch
 from reflectory.models.engine.generic import GenericNetwork
 from reflectory.models.engine.llama import is_llama, llama_network
 from reflectory.models.engine.network import Network
-from reflectory.models.engine.passes import Pass, Piece, Seat, order_of
+from reflectory.models.engine.passes import Pass, Piece, Seat
 from reflectory.models.engine.quantized import QuantizedParts
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import PrefixTree
@@ -46,10 +46,24 @@ def network_for(model: Any, *, quantized: bool = False) -> Network | None:
             whole = llama_network(model, QuantizedParts(model))
             return whole if agrees(whole, wanted, QUANTIZED_TOLERANCE) else None
         if is_llama(model):
-            network = llama_network(model)
-            if agrees(network, wanted):
-                return network
+            fused = _fused(model)
+            if fused is not None and _tried(fused, wanted):
+                return fused
         return _generic(model, wanted)
+
+
+def _fused(model: Any) -> Network | None:
+    try:
+        return llama_network(model)
+    except (RuntimeError, ValueError, AttributeError, TypeError):
+        return None  # Weights in a format of their own, for example of four bits.
+
+
+def _tried(network: Network, wanted: torch.Tensor) -> bool:
+    try:
+        return agrees(network, wanted)
+    except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError):
+        return False  # Something in it is not as it is here: run it its own way.
 
 
 def _generic(model: Any, wanted: torch.Tensor) -> Network | None:
@@ -57,11 +71,8 @@ def _generic(model: Any, wanted: torch.Tensor) -> Network | None:
         general = GenericNetwork(model)
     except (ValueError, AttributeError, KeyError, TypeError):
         return None  # An architecture whose attention cannot be exchanged.
-    try:
-        if agrees(general, wanted):
-            return general
-    except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError):
-        pass  # It hands its attention something that is not plain: run it its own way.
+    if _tried(general, wanted):
+        return general
     general.release()
     return None
 
@@ -82,7 +93,7 @@ def agrees(network: Network, wanted: torch.Tensor, tolerance: float | None = Non
     node = tree.insert(ids[:_PROMPT])
     piece = Piece(ids[_PROMPT:], _PROMPT, node, keep=True)
     _, (read,) = passes.run((), (), [Piece(ids[:_PROMPT], 0, None, node), piece])
-    passes.seat([Seat(store.add(_MORE), node.runs(), order_of("", node))])
+    passes.seat([Seat(store.add(_MORE), node)])
     written = torch.cat([passes.run([ids[at]], [at])[0] for at in range(_PROMPT, len(ids))])
     if tolerance is None:
         tolerance = 1e-3 if network.shape.dtype == torch.float32 else 0.1
@@ -104,7 +115,13 @@ def _trial_tokens(vocabulary: int) -> list[int]:
 
 
 def _sees_everything(config: Any) -> bool:
-    """Return whether every layer attends to all tokens before."""
+    """Return whether every layer attends to all tokens before, each on its own terms."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds_of_rope = {rope.get("rope_type")} | {
+        part.get("rope_type") for part in rope.values() if isinstance(part, dict)
+    }
+    if kinds_of_rope & {"dynamic", "longrope"}:
+        return False  # Their frequencies depend on the longest sequence of a pass.
     kinds = getattr(config, "layer_types", None)
     if kinds:
         return set(kinds) == {"full_attention"}

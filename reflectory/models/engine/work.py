@@ -160,8 +160,8 @@ class CompletionRow(Row):
             self.finish = "length"
 
     def _stopped(self, tokenizer: Any) -> bool:
-        # Only the end can be new; every token but a part of a character has one at least.
-        span = max(map(len, self.sampling.stop)) + 8
+        # Only the end can be new; a character has four tokens at most.
+        span = 4 * max(map(len, self.sampling.stop)) + 8
         recent = _decode(tokenizer, self.generated[-span:])
         if not any(stop in recent for stop in self.sampling.stop):
             return False
