@@ -205,9 +205,10 @@ def test_the_counter_reads_each_character_only_a_few_times():
 )
 def test_a_strange_text_takes_linear_time(unit):
     def seconds(size):
-        start = time.process_time()
+        # Of this thread: torch's workers, which earlier tests started, spin beside it.
+        start = time.thread_time()
         split(unit * (size // len(unit)), 100, estimate_tokens)
-        return time.process_time() - start
+        return time.thread_time() - start
 
     seconds(20_000)
     assert seconds(400_000) < 12 * max(seconds(100_000), 0.02)
