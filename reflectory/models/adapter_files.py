@@ -5,6 +5,7 @@ Imports nothing heavy, for backends that hand the folder to somebody else.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -27,14 +28,24 @@ class AdapterFiles:
 
     Attributes:
         folder: Its absolute path.
-        digest: Hash of weights and settings, 12 hexadecimal digits; the same as in the
-            fingerprint of a local model with this adapter.
-        rank: Rank of the adapter's matrices, the largest where they differ.
+        config: What adapter_config.json holds.
+        digest: Hash of weights and settings, 12 hexadecimal digits, wherever the base lay.
     """
 
     folder: Path
+    config: dict[str, Any]
     digest: str
-    rank: int
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.folder / WEIGHTS
+
+    @property
+    def rank(self) -> int:
+        """Rank of a LoRA adapter's matrices, the largest where they differ."""
+        patterns = self.config.get("rank_pattern") or {}
+        return max(int(self.config["r"]), *map(int, patterns.values()), 0)
 
     @property
     def name(self) -> str:
@@ -43,11 +54,15 @@ class AdapterFiles:
         return f"{plain}-{self.digest}"
 
 
-def read_adapter(folder: str | Path) -> AdapterFiles:
+def read_adapter(folder: str | Path, *, lora_only: bool = False) -> AdapterFiles:
     """Look at an adapter without loading it.
 
+    Args:
+        folder: Where PEFT saved it.
+        lora_only: Refuse every other kind.
+
     Raises:
-        ModelError: It is no LoRA adapter, or its weights are not safetensors.
+        ModelError: There is none, it is not LoRA, or its weights are not safetensors.
     """
     path = Path(folder).expanduser().resolve()
     if not (path / CONFIG).is_file():
@@ -60,19 +75,41 @@ def read_adapter(folder: str | Path) -> AdapterFiles:
             f"the adapter {folder} has no {WEIGHTS}",
             hint="save it as safetensors; pickled weights are not loaded, they can run code",
         )
+    hint = "train the adapter again"
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        if config["peft_type"] != "LORA":
+    except ValueError as error:
+        raise ModelError(
+            f"the adapter {folder} cannot be read: {CONFIG} is not JSON: {error}", hint=hint
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelError(
+            f"the adapter {folder} cannot be read: {CONFIG} holds no settings", hint=hint
+        )
+    try:
+        files = AdapterFiles(path, config, _digest(config, file_hash(path / WEIGHTS)))
+        if lora_only and config["peft_type"] != "LORA":
             raise ValueError(f"its type is {config['peft_type']!r}, not LORA")
-        ranks = [int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())]
-        with (path / WEIGHTS).open("rb") as stream:
-            weights = hashlib.file_digest(stream, "sha256").hexdigest()
+        if lora_only and files.rank < 1:
+            raise ValueError("its rank is below 1")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"the adapter {folder} cannot be read: {type(error).__name__}: {error}",
-            hint="train the adapter again",
+            f"the adapter {folder} cannot be read: {type(error).__name__}: {error}", hint=hint
         ) from error
-    return AdapterFiles(path, _digest(config, weights), max(ranks))
+    return files
+
+
+def file_hash(file: Path) -> str:
+    """Return the sha256 of a file, computed again when its size or time changed."""
+    stat = file.stat()
+    return _file_hash(file, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_hash(file: Path, size: int, changed: int) -> str:
+    del size, changed  # Part of the cache's key only.
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(config: dict[str, Any], weights: str) -> str:

@@ -222,9 +222,9 @@ class LocalModel:
 
         try:
             files = check_adapter(folder, self._facts, self._base)
-            self._fingerprint = f"{self._base}+adapter@{files.content}"
-            if self._engine.add_adapter(files.content, files):
-                self._adapter = files.content
+            self._fingerprint = f"{self._base}+adapter@{files.digest}"
+            if self._engine.add_adapter(files.digest, files):
+                self._adapter = files.digest
                 return
             own = self._engine.merged(files)
         except BaseException:

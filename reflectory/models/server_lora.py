@@ -91,7 +91,7 @@ def serve_adapter(chat_model: BaseChatModel, folder: str | Path) -> ServedAdapte
         ModelError: It is no adapter, or the server cannot take it.
         BackendError: The server cannot be reached or failed.
     """
-    adapter, server = read_adapter(folder), _server_of(chat_model)
+    adapter, server = read_adapter(folder, lora_only=True), _server_of(chat_model)
     if server is None:
         raise ModelError(
             f"OpenAI's own service cannot use the adapter {folder}",

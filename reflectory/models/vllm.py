@@ -72,7 +72,7 @@ class VLLMModel:
         Raises:
             ModelError: vLLM is not installed, or model or adapter cannot be loaded.
         """
-        files = None if adapter is None else read_adapter(adapter)
+        files = None if adapter is None else read_adapter(adapter, lora_only=True)
         if files is not None and files.rank > MAX_RANK:
             raise ModelError(
                 f"the adapter {adapter} has rank {files.rank}, more than {MAX_RANK}",

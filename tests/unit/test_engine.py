@@ -281,12 +281,12 @@ def test_integers_multiply_the_same_in_any_company() -> None:
 def test_a_quantised_network_is_nearly_the_model(folders: tuple[Path, Path, Path]) -> None:
     from peft import PeftModel
 
+    from reflectory.models.adapter_files import read_adapter
     from reflectory.models.engine.adapters import read_lora
-    from reflectory.models.engine.loading import _adapter_config
 
     model, _ = tiny_model(0)
     network = llama_network(model, QuantizedParts(model))
-    config = _adapter_config(folders[1])
+    config = read_adapter(folders[1]).config
     low = read_lora(
         folders[1] / "adapter_model.safetensors", config, torch.float32, torch.device("cpu")
     )

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from reflectory.errors import UserError
+from reflectory.models.adapter_files import AdapterFiles
 from reflectory.models.engine.adapters import is_plain_lora, read_lora
 from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.generic import GenericNetwork
-from reflectory.models.engine.loading import AdapterFiles, merge_adapter
+from reflectory.models.engine.loading import merge_adapter
 from reflectory.models.engine.memory import empty_caches, plan_memory
 from reflectory.models.engine.network import Network
 from reflectory.models.engine.plain import PlainBatch

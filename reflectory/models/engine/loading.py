@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -15,11 +14,11 @@ from typing import Any
 import torch
 
 from reflectory.errors import ModelError
+from reflectory.models.adapter_files import AdapterFiles, file_hash, read_adapter
 
 BASE_FILE = "reflectory.json"
 """Written beside an adapter by training; its ``base_fingerprint`` names the base."""
 
-_WEIGHTS = "adapter_model.safetensors"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _DECIDES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 """Files of a model folder that decide what the model says."""
@@ -95,8 +94,7 @@ def fingerprint_of(folder: Path, name: str, dtype: torch.dtype) -> str:
     files = sorted({file for pattern in _DECIDES for file in folder.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
-        stat = file.stat()
-        digest.update(f"{file.name}:{_file_hash(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+        digest.update(f"{file.name}:{file_hash(file)}\n".encode())
     return f"{name}@{digest.hexdigest()[:12]}/{str(dtype).removeprefix('torch.')}"
 
 
@@ -129,26 +127,6 @@ class Facts:
         return cls(frozenset({named, fingerprint.partition("@")[0]}), shapes)
 
 
-@dataclass(frozen=True)
-class AdapterFiles:
-    """An adapter folder that fits the model.
-
-    Attributes:
-        path: The folder.
-        config: What adapter_config.json holds.
-        content: Hash of weights and settings.
-    """
-
-    path: Path
-    config: dict[str, Any]
-    content: str
-
-    @property
-    def weights(self) -> Path:
-        """The safetensors file."""
-        return self.path / _WEIGHTS
-
-
 def check_adapter(folder: str | Path, facts: Facts, fingerprint: str) -> AdapterFiles:
     """Return an adapter that fits a model.
 
@@ -160,11 +138,10 @@ def check_adapter(folder: str | Path, facts: Facts, fingerprint: str) -> Adapter
     Raises:
         ModelError: There is no adapter there, or it was made for another model.
     """
-    path = Path(folder).expanduser()
-    config = _adapter_config(path)
-    _check_base(path, config, facts, fingerprint)
-    _check_shapes(path, facts)
-    return AdapterFiles(path, config, _adapter_hash(path, config))
+    files = read_adapter(folder)
+    _check_base(files, facts, fingerprint)
+    _check_shapes(files, facts)
+    return files
 
 
 def merge_adapter(model: Any, files: AdapterFiles) -> Any:
@@ -181,11 +158,11 @@ def merge_adapter(model: Any, files: AdapterFiles) -> Any:
 
     try:
         adapted = PeftModel.from_pretrained(
-            model, str(files.path), is_trainable=False, use_safetensors=True
+            model, str(files.folder), is_trainable=False, use_safetensors=True
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"the adapter {files.path} does not fit the model: {error}",
+            f"the adapter {files.folder} does not fit the model: {error}",
             hint="use the adapter with the base model that it was trained on",
         ) from error
     if getattr(adapted.peft_config["default"], "is_prompt_learning", False):
@@ -193,29 +170,9 @@ def merge_adapter(model: Any, files: AdapterFiles) -> Any:
     return adapted.merge_and_unload().eval()
 
 
-def _adapter_config(path: Path) -> dict[str, Any]:
-    file = path / "adapter_config.json"
-    if not file.is_file():
-        raise ModelError(
-            f"there is no adapter in {path}: adapter_config.json is missing",
-            hint="give the folder that `reflectory train` or PEFT's save_pretrained wrote",
-        )
-    if not (path / _WEIGHTS).is_file():
-        raise ModelError(
-            f"the adapter {path} has no {_WEIGHTS}",
-            hint="save it as safetensors; pickled weights are not loaded, they can run code",
-        )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON: {error}", hint="train the adapter again") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{file} holds no settings", hint="train the adapter again")
-    return config
-
-
-def _check_base(path: Path, config: dict[str, Any], facts: Facts, fingerprint: str) -> None:
+def _check_base(files: AdapterFiles, facts: Facts, fingerprint: str) -> None:
     """Refuse an adapter of another base: by fingerprint where it says one, else by name."""
+    path, config = files.folder, files.config
     note = path / BASE_FILE
     if note.is_file():
         try:
@@ -239,11 +196,11 @@ def _check_base(path: Path, config: dict[str, Any], facts: Facts, fingerprint: s
         )
 
 
-def _check_shapes(path: Path, facts: Facts) -> None:
+def _check_shapes(files: AdapterFiles, facts: Facts) -> None:
     """Refuse LoRA matrices for layers that the model has not, or has in another size."""
     from safetensors import safe_open
 
-    with safe_open(path / _WEIGHTS, framework="pt") as weights:
+    with safe_open(files.weights, framework="pt") as weights:
         for key in weights.keys():  # noqa: SIM118 - not a dictionary
             layer, kind, _ = key.removeprefix("base_model.model.").partition(".lora_")
             if not kind:
@@ -254,32 +211,10 @@ def _check_shapes(path: Path, facts: Facts) -> None:
             side, size = (1, shape[-1]) if ".lora_A" in key else (0, shape[0])
             if target is None or (".lora_embedding" not in key and target[side] != size):
                 raise ModelError(
-                    f"the adapter {path} does not fit this model: {key} has shape {shape}, the "
-                    f"layer {'is missing' if target is None else f'{target}'}",
+                    f"the adapter {files.folder} does not fit this model: {key} has shape {shape}, "
+                    f"the layer {'is missing' if target is None else f'{target}'}",
                     hint="use the adapter with the base model that it was trained on",
                 )
-
-
-def _adapter_hash(path: Path, config: dict[str, Any]) -> str:
-    """Return a hash of weights and settings, without where the base happened to lie."""
-    places = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping"}
-    settings = {
-        key: sorted(value) if key == "target_modules" and isinstance(value, list) else value
-        for key, value in config.items()
-        if key not in places
-    }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    stat = (path / _WEIGHTS).stat()
-    digest.update(_file_hash(path / _WEIGHTS, stat.st_size, stat.st_mtime_ns).encode())
-    return digest.hexdigest()[:12]
-
-
-@functools.lru_cache(maxsize=256)
-def _file_hash(file: Path, size: int, changed: int) -> str:
-    """Return the sha256 of a file, computed again when its size or time changed."""
-    del size, changed  # Part of the cache's key only.
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _model_name(path: Path) -> str:
