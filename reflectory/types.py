@@ -63,6 +63,7 @@ class Passage(Record):
         end: Offset behind the last character.
         source: Where the document came from.
         page: Page number, from 1, where the document has pages.
+        licence: The document's licence, where it states one.
     """
 
     id: str
@@ -73,13 +74,74 @@ class Passage(Record):
     end: int = Field(ge=0)
     source: str = ""
     page: int | None = None
+    licence: str = ""
+
+
+class PathStep(Record):
+    """One step of the way from a question to a passage.
+
+    Attributes:
+        kind: What was reached: ``question``, ``entity``, ``document`` or ``passage``.
+        name: What it is called; a passage by its id.
+        by: Along which edge: ``mention``, ``relation``, ``co-occurrence``,
+            ``title``, ``part``, ``similarity``, or the layer that found it first
+            (``dense``, ``lexical``). Empty for the first step.
+        detail: The words that say so, where there are some: a verb, a sentence.
+    """
+
+    kind: str
+    name: str
+    by: str = ""
+    detail: str = ""
 
 
 class ScoredPassage(Record):
-    """A passage with the score of the retriever that found it (higher is better)."""
+    """A passage with the score of the retriever that found it (higher is better).
+
+    Attributes:
+        passage: The passage.
+        score: Of all layers together.
+        signals: What single layers said, by name, where the retriever has layers.
+        path: Why it was chosen: from the question over entities and passages to this one.
+    """
 
     passage: Passage
     score: float
+    signals: dict[str, float] = Field(default_factory=dict)
+    path: tuple[PathStep, ...] = ()
+
+
+class Evidence(Record):
+    """A stretch of a passage that supports a statement.
+
+    Attributes:
+        passage: Id of the passage.
+        start: Offset of its first character in the passage's text.
+        end: Offset behind its last character.
+        score: How well it supports the statement, in [0, 1].
+    """
+
+    passage: str
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    score: float = Field(ge=0.0, le=1.0)
+
+
+class Statement(Record):
+    """One sentence of an answer, and what supports it.
+
+    Attributes:
+        start: Offset of its first character in the answer's text.
+        end: Offset behind its last character.
+        supported: Whether some passage in use supports it.
+        evidence: The best supporting stretches, best first; the nearest misses
+            of an unsupported statement are not listed.
+    """
+
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    supported: bool
+    evidence: tuple[Evidence, ...] = ()
 
 
 class Question(Record):
@@ -106,6 +168,9 @@ class Answer(Record):
         cited_by: ``student`` when it named them itself, ``overlap`` when they
             were attributed afterwards because it named none.
         thinking: What a reasoning model thought before it answered.
+        statements: The sentences of the answer with their evidence, in order.
+        groundedness: Share of the statements that some passage supports, in [0, 1];
+            ``None`` when nothing was stated or it was not measured.
     """
 
     text: str
@@ -113,6 +178,8 @@ class Answer(Record):
     cited: tuple[str, ...] = ()
     cited_by: str = "student"
     thinking: str = ""
+    statements: tuple[Statement, ...] = ()
+    groundedness: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
 class Feedback(Record):
