@@ -9,8 +9,12 @@ from reflectory.retrieval.index import PassageIndex, is_index
 from reflectory.retrieval.langchain import LangChainRetriever
 from reflectory.retrieval.passages import estimate_tokens, split_passages
 from reflectory.retrieval.preprocess import preprocess
-from reflectory.retrieval.readers import ReadResult, iter_documents, read_documents
-from reflectory.retrieval.readers_text import SkippedFile
+from reflectory.retrieval.reading import (
+    ReadResult,
+    SkippedFile,
+    iter_documents,
+    read_documents,
+)
 from reflectory.retrieval.resolve import resolve_retriever
 from reflectory.retrieval.retriever import DocumentRetriever, IndexRetriever, Retriever
 

@@ -19,8 +19,7 @@ from reflectory.retrieval.langchain import (
     is_langchain_document,
     is_langchain_retriever,
 )
-from reflectory.retrieval.readers import read_documents
-from reflectory.retrieval.readers_text import SkippedFile
+from reflectory.retrieval.reading import SkippedFile, read_documents
 from reflectory.retrieval.retriever import DocumentRetriever, IndexRetriever, Retriever
 from reflectory.types import Document
 

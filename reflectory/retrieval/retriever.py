@@ -11,7 +11,7 @@ from reflectory.errors import UserError
 from reflectory.models.protocol import Embedder, content_hash
 from reflectory.retrieval.index import PassageIndex
 from reflectory.retrieval.passages import estimate_tokens
-from reflectory.retrieval.readers_text import SkippedFile
+from reflectory.retrieval.reading.records import SkippedFile
 from reflectory.types import Document, ScoredPassage
 
 _PROBE = (

@@ -13,7 +13,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from reflectory.errors import DocumentError
 from reflectory.retrieval.preprocess import clean_text, preprocess
-from reflectory.retrieval.readers import iter_documents, read_documents
+from reflectory.retrieval.reading import iter_documents, read_documents
 from reflectory.types import Document
 
 

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reflectory.errors import DocumentError
-from reflectory.retrieval.readers_markup import read_html, read_pdf
-from reflectory.retrieval.readers_text import (
-    Found,
-    SkippedFile,
-    read_json_lines,
-    read_markdown,
-    read_plain,
-)
+from reflectory.retrieval.reading.html import read_html
+from reflectory.retrieval.reading.pdf import read_pdf
+from reflectory.retrieval.reading.records import Found, SkippedFile
+from reflectory.retrieval.reading.rows import read_json_lines
+from reflectory.retrieval.reading.text import read_markdown, read_plain
 from reflectory.types import Document, Record
 
 READERS: dict[str, Callable[[bytes, str], Found]] = {
