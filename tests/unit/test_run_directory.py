@@ -356,7 +356,7 @@ class OwnRecord(Record):
 
 def test_only_records_of_the_package_are_allowed():
     allowed = allowed_types()
-    assert ("reflectory.types", "Examination") in allowed
+    assert ("reflectory.types.loop", "Examination") in allowed
     assert ("reflectory.types", "Trajectory") in allowed
     assert (CellStatus.__module__, "CellStatus") in allowed
     assert ("reflectory.types", "Flag") in allowed

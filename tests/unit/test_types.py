@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,19 @@ from reflectory.errors import UserError
 from reflectory.types import (
     SCHEMA_VERSION,
     Answer,
+    ContextAddition,
     Document,
+    Evidence,
     Examination,
     Failure,
     Feedback,
     Flag,
     Passage,
+    PathStep,
     Question,
     Response,
     ScoredPassage,
+    Statement,
     StopReason,
     Trajectory,
     matrix_of,
@@ -48,7 +53,36 @@ passages = st.builds(
     page=st.none() | counts,
 )
 questions = st.builds(Question, text=texts, attempts=st.integers(1, 9), edited=st.booleans())
-answers = st.builds(Answer, text=texts, context=ids, cited=ids, cited_by=texts, thinking=texts)
+statements = st.builds(
+    Statement,
+    start=counts,
+    end=counts,
+    supported=st.booleans(),
+    evidence=st.lists(
+        st.builds(Evidence, passage=texts, start=counts, end=counts, score=unit), max_size=2
+    ).map(tuple),
+)
+answers = st.builds(
+    Answer,
+    text=texts,
+    context=ids,
+    cited=ids,
+    cited_by=texts,
+    thinking=texts,
+    statements=st.lists(statements, max_size=2).map(tuple),
+    groundedness=st.none() | unit,
+)
+additions = st.builds(
+    ContextAddition,
+    iteration=st.integers(1, 9),
+    passage=texts,
+    level=texts,
+    question=texts,
+    reason=st.sampled_from(["useful", "unknown"]),
+    score=finite,
+    signals=st.dictionaries(texts, finite, max_size=2),
+    path=st.lists(st.builds(PathStep, kind=texts, name=texts, by=texts), max_size=2).map(tuple),
+)
 feedbacks = st.builds(
     Feedback,
     score=unit,
@@ -91,6 +125,7 @@ trajectories = st.builds(
     passages=st.dictionaries(texts, passages, max_size=2),
     responses=st.lists(responses, max_size=3).map(tuple),
     examinations=st.lists(examinations, max_size=3).map(tuple),
+    additions=st.lists(additions, max_size=2).map(tuple),
     stop=st.none()
     | st.builds(StopReason, rule=texts, converged=st.booleans(), iterations=counts, detail=texts),
     chosen=counts,
@@ -177,8 +212,8 @@ def test_older_schemas_are_migrated_step_by_step(monkeypatch: pytest.MonkeyPatch
         kept = {k: v for k, v in data.items() if k not in {"prompt", "question"}}
         return kept | {"schema_version": 3, "instruction": data["question"]}
 
-    monkeypatch.setattr(types, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr(types, "MIGRATIONS", {1: first, 2: second})
+    monkeypatch.setattr(types.trajectory, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(types.trajectory, "MIGRATIONS", {1: first, 2: second})
     oldest = {"schema_version": 1, "id": "1", "prompt": "I", "levels": ["a"]}
     middle = {"schema_version": 2, "id": "1", "prompt": "", "question": "I", "levels": ["a"]}
     for data in (oldest, middle):
@@ -226,6 +261,25 @@ def test_odd_lines_are_user_errors(line: str) -> None:
         Trajectory.from_json(line)
 
 
+def test_a_stored_line_of_version_1_is_read() -> None:
+    """Written by the last commit before version 2, on the synthetic world."""
+    line = (Path(__file__).parent / "data" / "trajectory-1.jsonl").read_text(encoding="utf-8")
+    old = json.loads(line)
+    read = Trajectory.from_json(line)
+    assert (old["schema_version"], read.schema_version) == (1, SCHEMA_VERSION)
+    assert read.response == "I answer with skill 3.0"
+    assert read.grades == [0.5, 1.0, 1.0]
+    assert read.alignment.values.tolist() == [[1.0, 1.0], [0.0, 1.0]]
+    # Nobody looked for evidence then, which is not the same as finding none.
+    assert read.groundedness == [None, None, None]
+    assert read.additions == ()
+    assert Trajectory.from_json(read.to_json()) == read
+    # Nothing that was there is lost.
+    new = json.loads(read.to_json())
+    assert [r["grade"] for r in new["responses"]] == [r["grade"] for r in old["responses"]]
+    assert new["models"] == old["models"]
+
+
 # What is read from a trajectory
 
 
@@ -243,6 +297,17 @@ def test_chosen_response_grades_and_status() -> None:
     assert both.model_copy(update={"chosen": 1}).response == "R1"
     failed = small(error=Failure(step="respond", kind="BackendError", message="gone"))
     assert failed.status == "failed"
+
+
+def test_unsupported_statements_are_read_in_their_words() -> None:
+    spans = [
+        Statement(start=0, end=8, supported=True),
+        Statement(start=9, end=17, supported=False),
+    ]
+    answer = Answer(text="It rose. It fell.", statements=tuple(spans), groundedness=0.5)
+    assert answer.unsupported == ("It fell.",)
+    assert small(responses=(Response(iteration=0, answer=answer),)).groundedness == [0.5]
+    assert Answer(text="It rose.").unsupported == ()
 
 
 def test_context_is_that_of_the_last_response_in_its_order() -> None:
@@ -299,6 +364,9 @@ RECORDS = [
     Answer(text="a"),
     Feedback(score=0.5, reason="r", grader="g"),
     Failure(step="ask", kind="E", message="m"),
+    Evidence(passage="1", start=0, end=1, score=0.5),
+    Statement(start=0, end=1, supported=True),
+    ContextAddition(iteration=1, passage="1", level="a", question="q", reason="useful", score=1.0),
     Examination(level="a", iteration=0),
     graded(0.5),
     StopReason(rule="epsilon", converged=True, iterations=1),
