@@ -1,59 +1,18 @@
 """Readers: what is read, what is refused and with which words, and PREPROCESS."""
 
 import codecs
-import io
 import json
 import os
 
 import pytest
+from files import pdf, read_one, write
 from hypothesis import given
 from hypothesis import strategies as st
-from pypdf import PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from reflectory.errors import DocumentError
 from reflectory.retrieval.preprocess import clean_text, preprocess
 from reflectory.retrieval.reading import iter_documents, read_documents
 from reflectory.types import Document
-
-
-def write(folder, name, content):
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def read_one(path, **options):
-    (document,) = read_documents(path, **options).documents
-    return document
-
-
-def pdf(*pages, title="", password=""):
-    """Return the bytes of a PDF with one line of text per page."""
-    writer = PdfWriter()
-    font = DictionaryObject(
-        {
-            NameObject("/Type"): NameObject("/Font"),
-            NameObject("/Subtype"): NameObject("/Type1"),
-            NameObject("/BaseFont"): NameObject("/Helvetica"),
-        }
-    )
-    for text in pages:
-        page = writer.add_blank_page(300, 300)
-        fonts = DictionaryObject({NameObject("/F1"): font})
-        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
-        stream = DecodedStreamObject()
-        stream.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode() if text else b"")
-        page[NameObject("/Contents")] = stream
-    if title:
-        writer.add_metadata({"/Title": title})
-    if password:
-        writer.encrypt(password, algorithm="RC4-128")
-    buffer = io.BytesIO()
-    writer.write(buffer)
-    return buffer.getvalue()
-
 
 # --- formats ---------------------------------------------------------------------------
 
@@ -76,7 +35,7 @@ def test_a_folder_is_read_sorted_recursively_and_without_hidden_files(tmp_path):
         ("# The *title* #\n\ntext", "The *title*"),
         ("```\n# comment\n```\n\n## Real", "Real"),
         ("Underlined\n=====\ntext", "Underlined"),
-        ("---\nx: y\n---\n# After", "After"),
+        ("---\n# Between rules\n---\n", "Between rules"),
         ("no heading", "page"),
         ("#hashtag only", "page"),
     ],
@@ -114,7 +73,7 @@ def test_html_believes_a_true_declaration_of_its_encoding_only(tmp_path):
 
 
 def test_pdf_has_pages_and_a_title(tmp_path):
-    document = read_one(write(tmp_path, "paper.pdf", pdf("First page", "Second", title="On Ice")))
+    document = read_one(write(tmp_path, "paper.pdf", pdf("First page", "Second", Title="On Ice")))
     assert document.title == "On Ice"
     assert [document.text[start:].split("\n")[0] for start in document.pages] == [
         "First page",

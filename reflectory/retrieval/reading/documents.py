@@ -1,8 +1,8 @@
-"""From files and folders to documents.
+"""From files, folders and names of data sets to documents.
 
-Plain text, Markdown, HTML, PDF and JSON Lines are read. A file that was named
-must be readable; one that merely lies in a folder may be skipped, and is
-reported. Ids are paths relative to what was given, never paths of a machine.
+A file that was named must be readable; one that merely lies in a folder may be
+skipped, and is reported. Ids are paths relative to what was given, never paths
+of a machine.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reflectory.errors import DocumentError
+from reflectory.retrieval.reading.datasets import (
+    is_dataset_folder,
+    is_dataset_name,
+    parse_dataset_name,
+    read_dataset_folder,
+    read_named_dataset,
+)
 from reflectory.retrieval.reading.html import read_html
+from reflectory.retrieval.reading.kinds import check_kind
 from reflectory.retrieval.reading.pdf import read_pdf
 from reflectory.retrieval.reading.records import Found, SkippedFile
 from reflectory.retrieval.reading.rows import read_json_lines
+from reflectory.retrieval.reading.slides import read_pptx
+from reflectory.retrieval.reading.tables import read_csv, read_parquet, read_tsv
 from reflectory.retrieval.reading.text import read_markdown, read_plain
+from reflectory.retrieval.reading.word import read_docx
 from reflectory.types import Document, Record
 
 READERS: dict[str, Callable[[bytes, str], Found]] = {
@@ -31,7 +42,14 @@ READERS: dict[str, Callable[[bytes, str], Found]] = {
     ".html": read_html,
     ".htm": read_html,
     ".pdf": read_pdf,
+    ".docx": read_docx,
+    ".pptx": read_pptx,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".tab": read_tsv,
     ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".parquet": read_parquet,
 }
 """What reads which suffix: (bytes of the file, its name) -> documents."""
 
@@ -39,6 +57,7 @@ MAX_BYTES = 64 * 2**20
 """Default limit of a file's size in bytes."""
 
 _REASONS_SHOWN = 10
+_PIECE = 2**20
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -60,13 +79,15 @@ class _File(NamedTuple):
     name: str  # relative to the folder given, with forward slashes
     parent: str  # name of the folder it was found in, to tell two equal names apart
     named: bool  # whether it was itself named by the caller
+    dataset: str = ""  # the name of a data set, which has no path
 
 
 def read_documents(paths: Paths, *, max_bytes: int = MAX_BYTES) -> ReadResult:
-    """Read files and folders (recursively, sorted, without hidden files).
+    """Read files, folders (recursively, sorted, without hidden files) and data sets.
 
     Args:
-        paths: One path or several.
+        paths: One path or several. A folder that ``save_to_disk`` made is a data
+            set, and so is ``dataset:NAME`` (:mod:`reflectory.retrieval.reading.datasets`).
         max_bytes: Largest file that is read.
 
     Returns:
@@ -87,10 +108,10 @@ def iter_documents(
     max_bytes: int = MAX_BYTES,
     on_skipped: Callable[[SkippedFile], None] | None = None,
 ) -> Iterator[Document]:
-    """Yield the documents of files and folders one after the other.
+    """Yield the documents of files, folders and data sets one after the other.
 
     Args:
-        paths: One path or several.
+        paths: As in :func:`read_documents`.
         max_bytes: Largest file that is read.
         on_skipped: Called for everything that is skipped.
 
@@ -138,13 +159,7 @@ def _read_all(
 def _read_file(file: _File, max_bytes: int) -> Found:
     """Read one file; what is wrong with it is an error if it was named, else a reason."""
     try:
-        reader = READERS.get(file.path.suffix.lower())
-        if reader is None:
-            raise DocumentError(
-                f"{file.name}: files of type {file.path.suffix or 'without a suffix'} are not read",
-                hint=f"readable are {', '.join(READERS)}",
-            )
-        found = reader(_bytes_of(file, max_bytes), file.name)
+        found = _found_in(file, max_bytes)
         texts = [item for item in found if isinstance(item, Document)]
         if not any(document.text.strip() for document in texts):
             raise DocumentError(f"{file.name}: there is no text in it", hint="remove or fill it")
@@ -155,23 +170,46 @@ def _read_file(file: _File, max_bytes: int) -> Found:
         return [SkippedFile(path=file.name, reason=error.message.removeprefix(f"{file.name}: "))]
 
 
+def _found_in(file: _File, max_bytes: int) -> Found:
+    if file.dataset:
+        return read_named_dataset(file.dataset)
+    if file.path.is_dir():
+        return read_dataset_folder(file.path, file.name)
+    suffix = file.path.suffix.lower()
+    reader = READERS.get(suffix)
+    if reader is None:
+        raise DocumentError(
+            f"{file.name}: files of type {suffix or 'without a suffix'} are not read",
+            hint=f"readable are {', '.join(READERS)}",
+        )
+    data = _bytes_of(file, max_bytes)
+    check_kind(data, file.name, suffix)
+    return reader(data, file.name)
+
+
 def _bytes_of(file: _File, max_bytes: int) -> bytes:
     if not file.path.is_file():  # a pipe or a device could be read for ever
         raise DocumentError(f"{file.name}: not a regular file", hint="give a file or a folder")
     try:
+        # The stated size first, so that a large file is not read to be refused; then
+        # piece by piece, because a file can grow, and some state a size of 0.
+        data = bytearray()
+        too_large = file.path.stat().st_size > max_bytes
         with file.path.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
+            while not too_large and (piece := stream.read(_PIECE)):
+                data += piece
+                too_large = len(data) > max_bytes
     except OSError as error:
         raise DocumentError(
             f"{file.name}: cannot be read ({error.strerror or error})",
             hint="check its permissions",
         ) from error
-    if len(data) > max_bytes:
+    if too_large:
         raise DocumentError(
             f"{file.name}: larger than {max_bytes / 2**20:.3g} MiB",
             hint="split it, or raise max_bytes",
         )
-    return data
+    return bytes(data)
 
 
 def _list_files(paths: Paths, skipped: list[SkippedFile]) -> list[_File]:
@@ -181,6 +219,11 @@ def _list_files(paths: Paths, skipped: list[SkippedFile]) -> list[_File]:
         raise DocumentError("no documents were given", hint="give files or folders")
     files: list[_File] = []
     for entry in given:
+        if is_dataset_name(entry):
+            spelling = str(entry)
+            name = parse_dataset_name(spelling).name
+            files.append(_File(Path(spelling), name, "dataset", True, spelling))
+            continue
         path = Path(entry).expanduser()
         if not str(entry).strip():
             raise DocumentError("a path is empty", hint="give files or folders")
@@ -194,7 +237,10 @@ def _list_files(paths: Paths, skipped: list[SkippedFile]) -> list[_File]:
             raise DocumentError(
                 f"{entry}: no such file or folder", hint="check the spelling and where you are"
             )
-        if is_folder:
+        if is_folder and is_dataset_folder(path):
+            folder = path.resolve()
+            files.append(_File(path, _printable(folder.name), folder.parent.name, True))
+        elif is_folder:
             files.extend(_walk(path, skipped))
         else:
             files.append(_File(path, _printable(path.name), path.resolve().parent.name, True))
@@ -215,7 +261,9 @@ def _walk(folder: Path, skipped: list[SkippedFile]) -> Iterator[_File]:
     files: list[_File] = []
     for root, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
+        sets = [name for name in folders if is_dataset_folder(Path(root) / name)]
+        folders[:] = [name for name in folders if name not in sets]
+        for name in [*names, *sets]:
             if not name.startswith("."):
                 path = Path(root) / name
                 relative = _printable(path.relative_to(folder).as_posix())

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from reflectory.retrieval.preprocess import clean_line
-from reflectory.retrieval.reading.records import Found
+from reflectory.retrieval.reading.records import Found, metadata_of
 from reflectory.retrieval.reading.text import decode, stem_of
 from reflectory.retrieval.sentences import words
 from reflectory.types import Document
@@ -21,6 +21,11 @@ _PARAGRAPH_TAGS = words(
 _LINE_TAGS = words("br li dt dd tr caption option")
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _HIDDEN_STYLE = re.compile(r"(display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(https?:)?//", re.IGNORECASE)
+_STATED_BY_META = words(
+    "author dc.creator dcterms.creator license licence rights dc.rights dcterms.rights "
+    "dcterms.license"
+)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -37,7 +42,40 @@ def read_html(data: bytes, name: str) -> Found:
     soup = BeautifulSoup(_decode_html(data, name), "html.parser")
     heading = soup.title or soup.find("h1")
     title = clean_line(heading.get_text(" ")) if heading is not None else ""
-    return [Document(id=name, title=title or stem_of(name), text=_visible_text(soup), source=name)]
+    stated = _stated(soup)  # before the text, which is walked without changing the tree
+    return [
+        Document(
+            id=name,
+            title=title or stem_of(name),
+            text=_visible_text(soup),
+            source=name,
+            metadata=stated,
+        )
+    ]
+
+
+def _stated(soup: Any) -> dict[str, str]:
+    """Return licence and author: of links first, which mean the page, then of ``<meta>``."""
+    fields = {
+        str(tag.get("name") or tag.get("property") or "").lower(): clean_line(
+            str(tag.get("content") or "")
+        )
+        for tag in soup.find_all("meta")
+    }
+    known = metadata_of({key: value for key, value in fields.items() if key in _STATED_BY_META})
+    for key, relation in (("licence", "license"), ("author", "author")):
+        tag = soup.find(["a", "link"], rel=relation) or soup.find(itemprop=relation)
+        if tag is None:
+            continue
+        address = clean_line(str(tag.get("href") or tag.get("content") or ""))
+        text = clean_line(tag.get_text(" "))
+        # A licence is known by its address, a person by the name.
+        first, second = (address, text) if key == "licence" else (text, "")
+        if key == "licence" and not _ADDRESS.match(address):
+            first, second = text, address
+        if first or second:
+            known[key] = first or second
+    return {key: known[key] for key in ("author", "licence") if key in known}
 
 
 def _decode_html(data: bytes, name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import PurePosixPath
+from typing import Any
 
 from reflectory.errors import DocumentError
-from reflectory.retrieval.reading.records import Found
+from reflectory.retrieval.reading.records import Found, metadata_of
 from reflectory.types import Document
 
 _BYTE_ORDER_MARKS = (
@@ -24,6 +25,8 @@ _WESTERN_SHARE = 0.25
 _ATX_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$")
 _SETEXT_LINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.S | re.M)
+_LONGEST_FRONT_MATTER = 64 * 2**10
 
 
 def stem_of(name: str) -> str:
@@ -83,19 +86,50 @@ def read_plain(data: bytes, name: str) -> Found:
 
 
 def read_markdown(data: bytes, name: str) -> Found:
-    """Read Markdown as it is; its title is the first heading."""
-    text = decode(data, name)
-    return [Document(id=name, title=_first_heading(text) or stem_of(name), text=text, source=name)]
+    """Read Markdown as it is, but for its front matter.
+
+    The title is that of the front matter, or else the first heading. Author,
+    licence and the other single values of the front matter become metadata.
+    """
+    fields, text = _front_matter(decode(data, name))
+    metadata = metadata_of(fields)
+    title = metadata.pop("title", "") or _first_heading(text) or stem_of(name)
+    return [Document(id=name, title=title, text=text, source=name, metadata=metadata)]
+
+
+def _front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """Part a text into the fields of its YAML front matter and the rest.
+
+    What looks like front matter and is no mapping of YAML is a text between two
+    rules, and stays one.
+    """
+    block = _FRONT_MATTER.match(text)
+    if block is None or len(block[1]) > _LONGEST_FRONT_MATTER:
+        return {}, text
+    import yaml
+
+    try:
+        # Only strings: "0.10" or "no" shall stay what somebody wrote.
+        fields = yaml.load(block[1], Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}, text
+    return (fields, text[block.end() :]) if isinstance(fields, dict) else ({}, text)
+
+
+def pages_of(texts: list[str]) -> tuple[str, tuple[int, ...]]:
+    """Join the texts of pages by blank lines; return also where each page starts."""
+    starts: list[int] = []
+    length = 0
+    for text in texts:
+        starts.append(length)
+        length += len(text) + 2
+    return "\n\n".join(texts), tuple(starts)
 
 
 def _first_heading(text: str) -> str:
     fence = ""
     before = ""
-    lines = text.splitlines()
-    if lines and lines[0].rstrip() == "---":  # front matter, up to the next such line
-        closing = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), 0)
-        lines = lines[closing + 1 :]
-    for line in lines:
+    for line in text.splitlines():
         mark = _FENCE.match(line)
         if fence:
             if mark and mark[1].startswith(fence):
