@@ -11,7 +11,7 @@ from reflectory.cli.common import err, out, print_json
 
 
 def index(
-    documents: Annotated[list[str], typer.Argument(help="Files and folders.")],
+    documents: Annotated[list[str], typer.Argument(help="Files, folders, dataset:NAME.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the index.")],
     embedder: Annotated[str, typer.Option(help="local, local:PATH_OR_HUB_ID")] = "local",
     passage_tokens: Annotated[int, typer.Option(help="Most tokens of a passage.")] = 120,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reflectory.errors import UserError
 from reflectory.models.protocol import content_hash
 from reflectory.retrieval.preprocess import clean_line, clean_text
+from reflectory.retrieval.reading.records import metadata_of
 from reflectory.types import Document, Passage, ScoredPassage
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def passage_of(document: LangChainDocument) -> Passage | None:
         start=0,
         end=len(text),
         source=source,
+        licence=clean_line(metadata_of(document.metadata).get("licence", "")),
     )
 
 
@@ -107,17 +109,13 @@ def document_of(document: LangChainDocument) -> Document:
     """
     _check(document)
     title, source = _title_of(document), _source_of(document)
-    scalars = {
-        str(key): str(value)
-        for key, value in document.metadata.items()
-        if key not in {"title", "source"} and isinstance(value, str | int | float)
-    }
+    own = {k: v for k, v in document.metadata.items() if k not in {"title", "source"}}
     return Document(
         id=document.id or content_hash(title, source, document.page_content)[:_ID_LENGTH],
         title=title,
         text=document.page_content,
         source=source,
-        metadata=scalars,
+        metadata=metadata_of(own),
     )
 
 

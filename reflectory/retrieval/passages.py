@@ -75,6 +75,7 @@ def split_passages(
             end=end,
             source=document.source,
             page=max(1, bisect_right(document.pages, start)) if document.pages else None,
+            licence=document.metadata.get("licence", ""),
         )
         for number, (start, end) in enumerate(packer.spans)
     ]

@@ -20,14 +20,17 @@ from reflectory.retrieval.langchain import (
     is_langchain_retriever,
 )
 from reflectory.retrieval.reading import SkippedFile, read_documents
+from reflectory.retrieval.reading.datasets import is_dataset, read_dataset
+from reflectory.retrieval.reading.records import Found
 from reflectory.retrieval.retriever import DocumentRetriever, IndexRetriever, Retriever
 from reflectory.types import Document
 
 _log = logging.getLogger(__name__)
 
 ACCEPTED = (
-    "a file, a folder or a list of them, the folder of a saved index, a PassageIndex, "
-    "Documents of reflectory or LangChain, a LangChain retriever, or an object with "
+    "a file, a folder, dataset:NAME or a list of them, the folder of a saved index, a "
+    "PassageIndex, a datasets.Dataset, Documents of reflectory or LangChain, a LangChain "
+    "retriever, or an object with "
     "fingerprint, prepare and retrieve"
 )
 """What :func:`resolve_retriever` takes, for error messages."""
@@ -48,9 +51,10 @@ def resolve_retriever(
     be read are logged as warnings and kept in ``DocumentRetriever.skipped``.
 
     Args:
-        documents: A file, a folder or several; the folder of a saved index; a
-            :class:`PassageIndex`; documents of this package or of LangChain; a
-            LangChain retriever; or an object that meets :class:`Retriever`.
+        documents: A file, a folder, ``dataset:NAME`` or several; the folder of a
+            saved index; a :class:`PassageIndex`; a ``datasets.Dataset`` or
+            ``DatasetDict``; documents of this package or of LangChain; a LangChain
+            retriever; or an object that meets :class:`Retriever`.
         embedder: Embeds queries, and passages where they are not embedded yet.
         config: How documents become passages.
         count_tokens: Counts the tokens of a passage; estimated when ``None``.
@@ -74,12 +78,12 @@ def resolve_retriever(
             return _saved_index(items, embedder)
         result = read_documents(items)
         found, skipped = list(result.documents), result.skipped
-        for skip in skipped:
-            _log.warning("not read: %s: %s", skip.path, skip.reason)
     elif len(items) == 1 and is_langchain_retriever(items[0]):
         return LangChainRetriever(items[0])
     else:
-        found = _as_documents(items)
+        found, skipped = _as_documents(items)
+    for skip in skipped:
+        _log.warning("not read: %s: %s", skip.path, skip.reason)
     return DocumentRetriever(
         found,
         embedder,
@@ -94,7 +98,7 @@ def _items(documents: Any) -> list[Any]:
     """Return what was given as a list; a single thing as a list of one."""
     # Pydantic's objects (documents, LangChain's retrievers) iterate over their fields.
     single = isinstance(documents, str | Path | bytes | dict | BaseModel)
-    if single or not isinstance(documents, Iterable):
+    if single or is_dataset(documents) or not isinstance(documents, Iterable):
         return [documents]
     return list(documents)
 
@@ -108,22 +112,35 @@ def _saved_index(items: list[str | Path], embedder: Embedder) -> Retriever:
     return IndexRetriever(PassageIndex.load(items[0], embedder), embedder)
 
 
-def _as_documents(items: list[Any]) -> list[Document]:
+def _as_documents(items: list[Any]) -> tuple[list[Document], tuple[SkippedFile, ...]]:
     found: dict[str, Document] = {}
+    skipped: list[SkippedFile] = []
     for number, item in enumerate(items):
-        if isinstance(item, Document):
-            document = item
-        elif is_langchain_document(item):
-            document = document_of(item)
-        else:
-            place = f" (item {number})" if len(items) > 1 else ""
-            raise UserError(
-                f"{type(item).__name__}{place} is not a kind of documents that is known",
-                hint=f"give {ACCEPTED}",
-            )
-        known = found.setdefault(document.id, document)
-        if known != document:  # an exact repeat adds nothing and is left out
-            raise DocumentError(
-                f"two different documents have the id {document.id!r}", hint="ids must differ"
-            )
-    return list(found.values())
+        for document in _documents_in(item, number if len(items) > 1 else None):
+            if isinstance(document, SkippedFile):
+                skipped.append(document)
+                continue
+            known = found.setdefault(document.id, document)
+            if known != document:  # an exact repeat adds nothing and is left out
+                raise DocumentError(
+                    f"two different documents have the id {document.id!r}", hint="ids must differ"
+                )
+    if not found:
+        raise DocumentError("no row of the data set has text", hint="give one that has")
+    return list(found.values()), tuple(skipped)
+
+
+def _documents_in(item: Any, number: int | None) -> Found:
+    """Return the documents of one item; ``number`` is its place where there are several."""
+    if isinstance(item, Document):
+        return [item]
+    if is_dataset(item):
+        # The name that the library knows it by may be a file's or missing.
+        return read_dataset(item, "dataset" if number is None else f"dataset-{number}")
+    if is_langchain_document(item):
+        return [document_of(item)]
+    place = "" if number is None else f" (item {number})"
+    raise UserError(
+        f"{type(item).__name__}{place} is not a kind of documents that is known",
+        hint=f"give {ACCEPTED}",
+    )
