@@ -1,9 +1,12 @@
 """Nearest rows by comparing a query with all of them, with one order for equal scores.
 
-FAISS proposes candidates; their scores are then computed again, one row at a time
-in double precision. So a score depends on nothing but the query and the row: not on
-how many queries were asked at once, not on the kind of index, and equal rows have
-equal scores. ``faiss`` is imported when something is searched.
+A product of matrices in single precision proposes candidates; their scores are then
+computed again, one row at a time in double precision. So a score depends on nothing but
+the query and the row: not on how many queries were asked at once, not on the kind of
+index, and equal rows have equal scores.
+
+The product is numpy's and not FAISS's: for one query they take the same time (10 ms for
+100,000 rows of 384 numbers), for 200 at once FAISS takes nine times as long.
 """
 
 from __future__ import annotations
@@ -18,11 +21,10 @@ Matrix = NDArray[np.float32]
 
 _SPARE = 16
 """Candidates beyond k, so that a handful of ties does not need a second look."""
-_ROUNDING = 4e-6
-"""More than two float32 inner products of unit vectors may be off (n * 2**-24 / 2 at most,
-and some 2e-7 in practice)."""
 _BLOCK_NUMBERS = 1 << 24
 """Numbers of a block that is computed at once: 128 MiB in double precision."""
+_LEAST_ROWS = 1 << 12
+_MOST_QUERIES = 1 << 10
 
 
 def exact_search(
@@ -40,20 +42,45 @@ def exact_search(
         Scores and row numbers, both of shape (m, min(k, n)), best first; of equal
         scores the lower row is first.
     """
-    import faiss
-
     count = min(k, len(rows))
     depth = min(len(rows), count + _SPARE)
-    if count == 0 or len(queries) == 0:
-        return _empty(len(queries), count)
-    near, proposed = faiss.knn(queries, rows, depth, metric=faiss.METRIC_INNER_PRODUCT)
-    scores, found = rescored(rows, queries, proposed, count)
-    if depth < len(rows):
-        # What FAISS left out is no better than the worst it proposed.
-        unsure = near[:, -1] >= scores[:, -1] - _ROUNDING
-        for query in np.flatnonzero(unsure):
-            scores[query], found[query] = _compare_all(rows, queries[query], count)
+    scores, found = _empty(len(queries), count)
+    for start in range(0, len(queries) if count else 0, _MOST_QUERIES):
+        asked = queries[start : start + _MOST_QUERIES]
+        near, proposed = _proposed(rows, asked, depth)
+        best, numbers = rescored(rows, asked, proposed, count)
+        if depth < len(rows):
+            # What was left out is no better than the worst that was proposed, up to the
+            # most that a product in single precision can be wrong.
+            wrong = rows.shape[1] * 2.0**-24 * np.linalg.norm(asked, axis=1)
+            for query in np.flatnonzero(near.min(axis=1) >= best[:, -1] - wrong):
+                best[query], numbers[query] = _compare_all(rows, asked[query], count)
+        scores[start : start + len(asked)], found[start : start + len(asked)] = best, numbers
     return scores, found + first
+
+
+def _proposed(rows: Matrix, queries: Matrix, depth: int) -> tuple[Matrix, NDArray[np.int64]]:
+    """Return the ``depth`` rows with the highest products in single precision, in no order."""
+    near = np.empty((len(queries), 0), dtype=np.float32)
+    proposed = np.empty((len(queries), 0), dtype=np.int64)
+    step = max(_LEAST_ROWS, _BLOCK_NUMBERS // len(queries))
+    for start in range(0, len(rows), step):
+        products = queries @ rows[start : start + step].T
+        kept = _highest(products, depth)
+        near = np.concatenate((near, np.take_along_axis(products, kept, axis=1)), axis=1)
+        proposed = np.concatenate((proposed, kept + start), axis=1)
+        kept = _highest(near, depth)
+        near = np.take_along_axis(near, kept, axis=1)
+        proposed = np.take_along_axis(proposed, kept, axis=1)
+    return near, proposed
+
+
+def _highest(values: Matrix, count: int) -> NDArray[np.int64]:
+    """Return where the highest values of each line stand, in no order."""
+    width = values.shape[1]
+    if width <= count:
+        return np.broadcast_to(np.arange(width), values.shape)
+    return np.argpartition(values, width - count, axis=1)[:, width - count :]
 
 
 def rescored(
@@ -64,23 +91,25 @@ def rescored(
     Args:
         rows: Shape (n, d).
         queries: Shape (m, d).
-        candidates: Row numbers, shape (m, c); -1 for none. Different ones in a row.
+        candidates: Row numbers, shape (m, c), different ones in a line.
         k: How many to keep, at most c.
 
     Returns:
-        Scores and row numbers, both of shape (m, k), best first and equal ones by row;
-        what is missing is at the end with the score -inf and the row -1.
+        Scores and row numbers, both of shape (m, k), best first and equal ones by row.
     """
     scores, found = _empty(len(queries), k)
     step = max(1, _BLOCK_NUMBERS // max(1, candidates.shape[1] * rows.shape[1]))
     for start in range(0, len(queries), step):
-        part = candidates[start : start + step]
+        asked, part = queries[start : start + step], candidates[start : start + step]
+        near = rows[part]
+        if part.shape[1] > 2 * (k + _SPARE):
+            # Single precision is enough, and faster, to see which ones can matter.
+            kept = _highest((near @ asked[:, :, None])[:, :, 0], k + _SPARE)
+            part = np.take_along_axis(part, kept, axis=1)
+            near = np.take_along_axis(near, kept[:, :, None], axis=1)
         products = np.einsum(
-            "qcd,qd->qc",
-            rows[np.maximum(part, 0)].astype(np.float64),
-            queries[start : start + step].astype(np.float64),
+            "qcd,qd->qc", near.astype(np.float64), asked.astype(np.float64)
         ).astype(np.float32)
-        products[part < 0] = -np.inf
         order = np.lexsort((part, -products))[:, :k]
         scores[start : start + step] = np.take_along_axis(products, order, axis=1)
         found[start : start + step] = np.take_along_axis(part, order, axis=1)

@@ -1,5 +1,8 @@
 """Unit vectors, searchable by their inner products.
 
+Few are compared with a query one and all, which is exact. Many are found by short codes
+and then compared, if on a sample that finds what it should; otherwise it stays exact.
+
 ``faiss`` is imported when something is built or searched.
 """
 
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reflectory.errors import UserError
+from reflectory.retrieval.approximate import NEIGHBOURS, build_codes, search_codes, tune
 from reflectory.retrieval.exact import Matrix, exact_search, merged
 from reflectory.retrieval.vector_files import (
     VectorDescription,
@@ -23,6 +27,12 @@ from reflectory.retrieval.vector_files import (
 TARGET_RECALL = 0.97
 """Recall@10 on the sample, by default; on other queries 0.95 then holds."""
 
+FLAT_NUMBERS = 1 << 24
+"""Up to so many numbers (43,690 rows of 384) a query is compared with every row: some 5 ms."""
+FLAT_ROWS = 1000
+"""Fewer rows than this are always compared one and all, whatever their dimension."""
+
+_ADDED_SHARE = 1 / 16
 _TOLERANCE = 1e-2
 _BLOCK_ROWS = 1 << 14
 
@@ -39,7 +49,7 @@ class VectorIndex:
         description: What it is.
         rows: The rows that the structure holds, shape (description.indexed, dimension).
         added: The rows behind them, shape (size - indexed, dimension).
-        structure: FAISS's index, ``None`` for a flat one.
+        structure: FAISS's index of their codes, ``None`` for a flat one.
     """
 
     def __init__(
@@ -92,11 +102,34 @@ class VectorIndex:
             seed=seed,
             target_recall=target_recall,
             recall=1.0,
+            note="few enough to compare a query with every row",
         )
-        return cls(description, rows)
+        if rows.size <= FLAT_NUMBERS or len(rows) < FLAT_ROWS:
+            return cls(description, rows)
+        structure = build_codes(rows, seed)
+        tuning = tune(structure, rows, seed, target_recall)
+        says = (
+            f"{tuning.recall:.1%} of the {NEIGHBOURS} nearest rows are among "
+            f"{tuning.candidates} with the nearest codes"
+        )
+        if tuning.recall < target_recall:
+            note = f"only {says}, so a query is compared with every row"
+            return cls(description.model_copy(update={"note": note}), rows)
+        changes = {
+            "kind": "pq",
+            "recall": tuning.recall,
+            "recall_sample": tuning.sample,
+            "parameters": {"subquantizers": structure.pq.M, "candidates": tuning.candidates},
+            "note": says,
+        }
+        return cls(description.model_copy(update=changes), rows, structure=structure)
 
     def extended(self, vectors: Matrix) -> Self:
         """Return an index with more rows behind those of this one, which stays as it is.
+
+        Added rows are kept beside the others, and every query is compared with all of
+        them; the recall that was measured holds for the others. As soon as they are more
+        than a sixteenth of those, everything is built again, in memory.
 
         Args:
             vectors: Shape (n, d) with the dimension of the index, as in :meth:`build`.
@@ -104,17 +137,23 @@ class VectorIndex:
         Raises:
             UserError: The vectors are not of that kind.
         """
-        rows = _checked(vectors, self.dimension)
-        added = np.concatenate((self._added, rows))
-        description = self.description.model_copy(update={"size": len(self._base) + len(added)})
-        return type(self)(description, self._base, added, self._structure)
+        added = np.concatenate((self._added, _checked(vectors, self.dimension)))
+        size = len(self._base) + len(added)
+        description = self.description.model_copy(update={"size": size})
+        if len(added) <= _ADDED_SHARE * len(self._base):
+            return type(self)(description, self._base, added, self._structure)
+        return self.build(
+            np.concatenate((self._base, added)),
+            seed=description.seed,
+            target_recall=description.target_recall,
+        )
 
     def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
         """Return the nearest rows of each query.
 
         Args:
             queries: Shape (m, d), or (d,) for one; finite.
-            k: How many, at least 1.
+            k: How many, at least 1; very many are searched exactly.
 
         Returns:
             Inner products and row numbers, both of shape (m, min(k, len(self))), best
@@ -132,7 +171,11 @@ class VectorIndex:
                 f"the index has dimension {self.dimension}",
                 hint="embed the queries with the embedder of the index",
             )
-        found = exact_search(self._base, asked, k)
+        if self._structure is None:
+            found = exact_search(self._base, asked, k)
+        else:
+            candidates = self.description.parameters["candidates"]
+            found = search_codes(self._structure, self._base, asked, k, candidates)
         if len(self._added):
             later = exact_search(self._added, asked, k, first=len(self._base))
             found = merged(found, later, k)

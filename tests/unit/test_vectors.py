@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflectory.errors import IntegrityError, StorageError, UserError
+from reflectory.retrieval import approximate, vectors
 from reflectory.retrieval.vectors import VectorIndex
 
 
@@ -108,6 +109,91 @@ def test_searches_that_do_not_fit_are_refused():
     assert index.search(np.zeros((0, 16)), 3)[1].shape == (0, 3)
 
 
+# --- short codes -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Make every index an approximate one that can be."""
+    monkeypatch.setattr(vectors, "FLAT_NUMBERS", 0)
+    monkeypatch.setattr(approximate, "SAMPLE", 100)
+    monkeypatch.setattr(approximate, "_LEAST_CANDIDATES", 32)
+
+
+def share_found(index, queries, k=10):
+    rows = np.concatenate(list(index.blocks()))
+    true = by_sorting(rows, queries, k)[1]
+    found = index.search(queries, k)[1]
+    return np.mean([len(set(a) & set(b)) / k for a, b in zip(true, found, strict=True)])
+
+
+@pytest.mark.parametrize("target", [0.8, 0.97])
+def test_recall_on_other_queries_is_what_was_measured(small, target):
+    index = VectorIndex.build(unit_rows(3000, 32), target_recall=target)
+    description = index.description
+    assert description.kind == "pq" and description.recall >= target
+    assert description.recall_sample == 100
+    assert share_found(index, unit_rows(200, 32, seed=8)) >= target - 0.03
+
+
+def test_vectors_whose_codes_say_nothing_are_compared_one_and_all(small, monkeypatch):
+    monkeypatch.setattr(approximate, "MOST_CANDIDATES", 100)
+    near = 1 + 1e-2 * unit_rows(2000, 32)
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    index = VectorIndex.build(near.astype(np.float32))
+    assert index.description.kind == "flat" and index.description.recall == 1
+    assert "only" in index.description.note
+    assert share_found(index, unit_rows(20, 32, seed=8)) == 1
+
+
+def test_the_same_input_and_seed_search_alike(small):
+    rows, queries = unit_rows(2000, 32), unit_rows(30, 32, seed=8)
+    first, second = (VectorIndex.build(rows, seed=5) for _ in range(2))
+    assert first.description == second.description
+    for k in (1, 10, 60):
+        scores, found = first.search(queries, k)
+        assert np.array_equal(found, second.search(queries, k)[1])
+        assert np.array_equal(found[3], first.search(queries[3], k)[1][0])
+        assert np.all(np.diff(scores, axis=1) <= 0)
+
+
+@pytest.mark.parametrize("d", [1, 3, 33])
+def test_any_dimension_and_few_rows_will_do(small, d):
+    for n in (1, 17, 1100):
+        index = VectorIndex.build(unit_rows(n, d))
+        assert index.search(unit_rows(2, d, seed=4), 2000)[1].shape == (2, n)
+
+
+def test_more_rows_than_there_are_good_candidates_are_searched_exactly(small):
+    index = VectorIndex.build(unit_rows(2000, 32))
+    assert index.description.kind == "pq"
+    assert share_found(index, unit_rows(5, 32, seed=8), k=1500) == 1
+
+
+def test_few_added_rows_are_kept_beside_and_many_are_built_in(small):
+    rows = unit_rows(2200, 32)
+    index = VectorIndex.build(rows[:2000])
+    few = index.extended(rows[2000:2050]).extended(rows[2050:2100])
+    many = few.extended(rows[2100:])
+    assert (len(index), len(few), len(many)) == (2000, 2100, 2200)
+    assert few.description.indexed == 2000 and few.description.size == 2100
+    assert many.description == VectorIndex.build(rows).description
+    for row in (1999, 2049, 2099):
+        assert few.search(rows[row], 1)[1][0, 0] == row
+    assert np.array_equal(few.rows(np.arange(2100)), rows[:2100])
+    graph = few.knn_graph(5)[1]
+    assert graph.shape == (2100, 5) and not np.any(graph == np.arange(2100)[:, None])
+
+
+def test_growing_beyond_what_is_compared_one_and_all(monkeypatch):
+    monkeypatch.setattr(vectors, "FLAT_NUMBERS", 2000 * 32)
+    monkeypatch.setattr(approximate, "SAMPLE", 100)
+    rows = unit_rows(2400, 32)
+    index = VectorIndex.build(rows[:2000])
+    assert index.description.kind == "flat"
+    assert index.extended(rows[2000:]).description.kind == "pq"
+
+
 # --- the folder ------------------------------------------------------------------------
 
 
@@ -163,6 +249,37 @@ def damaged(folder, name, change):
         path.write_bytes(whole)
 
 
+def test_codes_are_saved_and_searched_alike(small, tmp_path):
+    index = VectorIndex.build(unit_rows(2000, 32)).extended(unit_rows(30, 32, seed=2))
+    loaded = VectorIndex.load(index.save(tmp_path))
+    queries = unit_rows(9, 32, seed=6)
+    assert loaded.description == index.description
+    assert np.array_equal(loaded.search(queries, 10)[1], index.search(queries, 10)[1])
+    whole = (tmp_path / "structure.faiss").read_bytes()
+    for place in (*range(0, 200, 7), len(whole) // 2, len(whole) - 1):
+        damaged(tmp_path, "structure.faiss", lambda data, at=place: flipped(data, at, 3))
+    for size in (0, 1, 50, len(whole) - 1):
+        damaged(tmp_path, "structure.faiss", lambda data, size=size: data[:size])
+    VectorIndex.build(unit_rows(1, 32)).save(tmp_path)  # a flat one over it
+    assert not (tmp_path / "structure.faiss").exists()
+    assert len(VectorIndex.load(tmp_path)) == 1
+
+
+def test_a_flipped_bit_deep_in_big_rows_is_noticed_when_all_is_verified(tmp_path):
+    VectorIndex.build(unit_rows(9000, 128)).save(tmp_path)  # 4.6 MB, more than is sampled
+    path = tmp_path / "rows.npy"
+    path.write_bytes(flipped(path.read_bytes(), 70_000, 0))
+    VectorIndex.load(tmp_path)
+    with pytest.raises(IntegrityError, match="checksum"):
+        VectorIndex.load(tmp_path, verify=True)
+
+
+def flipped(data, place, bit):
+    changed = bytearray(data)
+    changed[place] ^= 1 << bit
+    return bytes(changed)
+
+
 FILES = ["rows.npy", "vectors.json"]
 
 
@@ -190,9 +307,4 @@ def test_a_file_cut_short_is_noticed(kept, name, share):
 @settings(max_examples=150)
 @given(place=st.integers(0, 255), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_a_header_is_noticed(kept, name, place, bit):
-    def flip(data):
-        changed = bytearray(data)
-        changed[place] ^= 1 << bit
-        return bytes(changed)
-
-    damaged(kept, name, flip)
+    damaged(kept, name, lambda data: flipped(data, place, bit))
