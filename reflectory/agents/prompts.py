@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,9 +20,13 @@ PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "student.cite": frozenset(),
     "teacher.ask": frozenset({"instruction", "response", "level", "description"}),
     "teacher.grade": frozenset({"question", "answer", "rubric"}),
+    "teacher.unsupported": frozenset({"statements"}),
 }
 """Every prompt by name, with the placeholders that its text must hold."""
 
+_WHOLE = "the whole answer"
+_MOST_STATEMENTS = 3
+_STATEMENT_LENGTH = 160
 _CITING = ("student.answer", "student.reflect")
 
 
@@ -95,6 +99,32 @@ class PromptSet:
     def fill(self, name: str, **values: str) -> str:
         """Return the prompt ``name`` with its placeholders filled; braces in values stay."""
         return self.texts[name].format(**values)
+
+    def with_unsupported(self, answer: str, unsupported: Sequence[str]) -> str:
+        """Return an answer as the teacher reads it, with what nothing supports named below it.
+
+        Where all is supported that is the answer itself, so that the prompt stays the
+        same. An answer that is not supported at all is not said twice: a small model
+        would repeat it a third time.
+
+        Args:
+            answer: R_t or R[j,t].
+            unsupported: Statements of it; the first three are named, shortened.
+        """
+        if not unsupported:
+            return answer
+        named = [" ".join(statement.split()) for statement in unsupported]
+        if " ".join(named) == " ".join(answer.split()):
+            statements = _WHOLE
+        else:
+            statements = " ".join(f'"{_shortened(s)}"' for s in named[:_MOST_STATEMENTS])
+        return f"{answer}\n{self.fill('teacher.unsupported', statements=statements)}"
+
+
+def _shortened(statement: str) -> str:
+    if len(statement) <= _STATEMENT_LENGTH:
+        return statement
+    return statement[: _STATEMENT_LENGTH - 1].rstrip() + "\u2026"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The student: answers from context, names its passages, reflects."""
+"""The student: answers from context, with evidence for what it says, and reflects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reflectory.agents.citations import attribute, split_citations
 from reflectory.agents.prompts import PromptSet
+from reflectory.agents.verification import LexicalVerifier, Verifier, with_evidence
 from reflectory.config import SamplingConfig
 from reflectory.errors import OutputError
 from reflectory.models.protocol import (
@@ -64,15 +65,24 @@ class Student:
         prompts: What it is told.
         sampling: Lengths and temperatures.
         seed: Seed of the loop; every call derives its own from it.
+        verifier: What finds the evidence for its statements; words are compared
+            when none is given. The student never reads what it says.
     """
 
     def __init__(
-        self, model: Model, prompts: PromptSet, sampling: SamplingConfig, *, seed: int
+        self,
+        model: Model,
+        prompts: PromptSet,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        verifier: Verifier | None = None,
     ) -> None:
         self.model = model
         self._prompts = prompts
         self._sampling = sampling
         self._seed = seed
+        self._verifier = LexicalVerifier() if verifier is None else verifier
 
     async def respond(self, instruction: str, context: Sequence[Passage]) -> Answer:
         """Return R_0 = GENERATE(C_0, I).
@@ -86,7 +96,7 @@ class Student:
             sampling=self._parameters(self._sampling.response_tokens),
             seed=derive_seed(self._seed, "respond", instruction),
         )
-        return _read_answer(await self.model.complete(request), context)
+        return await self._read(await self.model.complete(request), instruction, context)
 
     async def answer(
         self, question: str, context: Sequence[Passage], extra: Sequence[Passage]
@@ -102,7 +112,8 @@ class Student:
             sampling=self._parameters(self._sampling.answer_tokens),
             seed=derive_seed(self._seed, "answer", question),
         )
-        return _read_answer(await self.model.complete(request), (*context, *extra))
+        seen = (*context, *extra)
+        return await self._read(await self.model.complete(request), question, seen)
 
     async def reflect(
         self,
@@ -115,7 +126,7 @@ class Student:
 
         Args:
             instruction: I.
-            context: C_{t+1}: C_t and the useful passages of this iteration.
+            context: C_{t+1}: C_t and what this iteration added.
             response: R_t.
             examinations: The cells of iteration t, in order of level; failed
                 ones have nothing to teach and are left out.
@@ -136,7 +147,14 @@ class Student:
             sampling=self._parameters(self._sampling.response_tokens),
             seed=derive_seed(self._seed, "reflect", instruction, iteration),
         )
-        return _read_answer(await self.model.complete(request), context)
+        return await self._read(await self.model.complete(request), instruction, context)
+
+    async def _read(
+        self, completion: Completion, question: str, context: Sequence[Passage]
+    ) -> Answer:
+        """Return what was said as an answer with citations and evidence."""
+        answer = _read_answer(completion, context)
+        return with_evidence(answer, await self._verifier.verify(question, answer.text, context))
 
     def _parameters(self, max_tokens: int) -> SamplingParameters:
         return SamplingParameters(

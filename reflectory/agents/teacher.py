@@ -67,6 +67,7 @@ class Teacher:
         *,
         iteration: int,
         asked: Sequence[str] = (),
+        unsupported: Sequence[str] = (),
     ) -> Question:
         """Return Q[j,t], a question at ``level`` from (I, l_j, R_t).
 
@@ -81,6 +82,8 @@ class Teacher:
             context: C_t.
             iteration: t.
             asked: Questions of this level in earlier iterations.
+            unsupported: Statements of R_t that no document supports; the teacher
+                reads them below R_t.
 
         Raises:
             OutputError: No try gave a usable question; ``raw`` holds the last one.
@@ -88,7 +91,7 @@ class Teacher:
         task = self._prompts.fill(
             "teacher.ask",
             instruction=instruction,
-            response=response,
+            response=self._prompts.with_unsupported(response, unsupported),
             level=level.name,
             description=level.description,
         )
@@ -131,8 +134,17 @@ class Teacher:
         level: Level,
         context: Sequence[Passage],
         extra: Sequence[Passage],
+        unsupported: Sequence[str] = (),
     ) -> Feedback:
         """Return F[j,t] for R[j,t], judged by C[j,t] and the level's rubric.
+
+        Args:
+            question: Q[j,t].
+            answer: R[j,t].
+            level: l_j.
+            context: C_t.
+            extra: What Q[j,t] retrieved besides.
+            unsupported: Statements of R[j,t] that no passage in use supports.
 
         Raises:
             OutputError: The grader could not be read.
@@ -144,13 +156,24 @@ class Teacher:
                 rubric=level.rubric,
                 context=tuple(context),
                 extra=tuple(extra),
+                unsupported=tuple(unsupported),
             )
         )
 
     async def grade_response(
-        self, instruction: str, response: str, context: Sequence[Passage]
+        self,
+        instruction: str,
+        response: str,
+        context: Sequence[Passage],
+        unsupported: Sequence[str] = (),
     ) -> Feedback:
         """Return G[t], the grade of R_t itself against I and C_t.
+
+        Args:
+            instruction: I.
+            response: R_t.
+            context: C_t.
+            unsupported: Statements of R_t that no passage in use supports.
 
         Raises:
             OutputError: The grader could not be read.
@@ -161,6 +184,7 @@ class Teacher:
                 answer=response,
                 rubric=RESPONSE_RUBRIC,
                 context=tuple(context),
+                unsupported=tuple(unsupported),
             )
         )
 

@@ -348,6 +348,14 @@ def test_the_pointer_counts_passages_as_the_student_saw_them() -> None:
     assert reason_for(0.1, PLAIN, nowhere) == "It does not fit the question."
 
 
+def test_the_reason_names_a_statement_without_evidence_when_it_is_one_of_several() -> None:
+    task = replace(TASK, answer="It was Fleming. He was a king.", unsupported=("He was a king.",))
+    assert reason_for(0.9, PLAIN, task) == 'The documents support it, but not "He was a king."'
+    assert reason_for(0.1, PLAIN, task).startswith('The documents do not support "He was a king."')
+    whole = replace(task, answer="He was a king.")
+    assert reason_for(0.1, PLAIN, whole) == reason_for(0.1, PLAIN, replace(whole, unsupported=()))
+
+
 def test_a_good_sentence_is_not_called_an_echo() -> None:
     grader = LikelihoodGrader(scoring(by_overlap), PROMPTS, CALIBRATION)
     task = replace(TASK, answer="Alexander Fleming saw the mould in London.")

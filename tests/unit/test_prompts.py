@@ -95,6 +95,25 @@ def test_values_are_put_in_as_they_are(value: str, other: str) -> None:
     assert filled == f"{value}|{other}|{{answer}}"
 
 
+def test_an_answer_without_unsupported_statements_is_itself() -> None:
+    assert DEFAULT.with_unsupported("It is {red}.", ()) == "It is {red}."
+
+
+def test_unsupported_statements_stand_below_the_answer_few_and_short() -> None:
+    statements = [f"Fact {n}\n of {{many}}." for n in range(9)] + ["x" * 500]
+    text = DEFAULT.with_unsupported("True. " + " ".join(statements), statements)
+    answer, note = text.rsplit("\n", 1)
+    assert answer == "True. " + " ".join(statements)
+    assert note.count("Fact") == 3 and "Fact 0 of {many}." in note
+    long = DEFAULT.with_unsupported("True. " + "x" * 500, ["x" * 500]).splitlines()[-1]
+    assert len(long) < 200
+
+
+def test_an_answer_is_not_said_twice() -> None:
+    text = DEFAULT.with_unsupported("It is red.  It is blue.", ["It is red.", "It is blue."])
+    assert text.count("It is red") == 1 and "the whole answer" in text
+
+
 @given(st.sampled_from(sorted(PLACEHOLDERS)), st.text(alphabet="{}question.!r:> \n", max_size=40))
 def test_a_text_without_problems_can_always_be_filled(name: str, noise: str) -> None:
     text = noise + "".join(f"{{{field}}}" for field in PLACEHOLDERS[name])

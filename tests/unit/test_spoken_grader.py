@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,18 @@ def test_equal_tasks_give_equal_requests_and_other_seeds_other_draws() -> None:
 
     assert requests(3) == requests(3)
     assert [r.seed for r in requests(3)] != [r.seed for r in requests(4)]
+
+
+def test_the_judge_is_shown_what_nothing_supports_and_nothing_else_changes() -> None:
+    def asked(task: GradingTask) -> str:
+        model = ScriptedModel({"teacher.grade": ["Score: 7"]})
+        asyncio.run(SpokenGrader(model, PROMPTS).grade(task))
+        return model.requests[0].segments[-1].text
+
+    plain, marked = asked(TASK), asked(replace(TASK, unsupported=("Fleming {x}",)))
+    note = "\nNot found in the documents: the whole answer"
+    assert note not in plain
+    assert marked.replace(note, "") == plain
 
 
 def test_it_is_a_grader_named_after_its_model() -> None:

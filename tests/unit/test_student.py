@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 
@@ -13,7 +14,15 @@ from reflectory.errors import OutputError
 from reflectory.models.protocol import Completion, Request
 from reflectory.retrieval.context import render_passages
 from reflectory.testing.models import ScriptedModel
-from reflectory.types import Answer, Examination, Failure, Feedback, Passage, Question
+from reflectory.types import (
+    Answer,
+    Examination,
+    Failure,
+    Feedback,
+    Passage,
+    Question,
+    Statement,
+)
 
 PROMPTS = PromptSet.with_replacements()
 SAMPLING = SamplingConfig(
@@ -134,12 +143,36 @@ def test_seeds_are_equal_for_equal_inputs_and_differ_otherwise() -> None:
 def test_marks_become_citations_of_all_that_was_seen() -> None:
     who, _ = student("Heatley [3], for Florey [2].")
     answer = asyncio.run(who.answer("Who built it?", CONTEXT, EXTRA))
-    assert answer == Answer(
-        text="Heatley, for Florey.",
-        context=("p1", "p2", "p3"),
-        cited=("p3", "p2"),
-        cited_by="student",
-    )
+    assert answer.text == "Heatley, for Florey."
+    assert answer.context == ("p1", "p2", "p3")
+    assert (answer.cited, answer.cited_by) == (("p3", "p2"), "student")
+
+
+def test_answers_and_responses_carry_their_evidence() -> None:
+    who, _ = student("Heatley built the apparatus [1]. Fleming was born in 1881.")
+    answer = asyncio.run(who.answer("Who built it?", CONTEXT, EXTRA))
+    built = answer.statements[0]
+    assert answer.text[built.start : built.end] == "Heatley built the apparatus."
+    assert [e.passage for e in built.evidence] == ["p3"]  # what the question alone found
+    assert (answer.groundedness, answer.unsupported) == (0.5, ("Fleming was born in 1881.",))
+    response = asyncio.run(who.respond("Who built it?", CONTEXT))
+    assert response.groundedness == 0.0
+    assert asyncio.run(who.reflect("Who?", CONTEXT, "x", [])).groundedness == 0.0
+
+
+def test_another_verifier_can_take_its_place() -> None:
+    class Believer:
+        fingerprint = "believer"
+        seen: ClassVar[list[tuple[str, str, list[str]]]] = []
+
+        async def verify(self, question, answer, passages):
+            self.seen.append((question, answer, [p.id for p in passages]))
+            return (Statement(start=0, end=len(answer), supported=True),)
+
+    model = ScriptedModel(lambda request: "Nobody.")
+    who = Student(model, PROMPTS, SAMPLING, seed=0, verifier=Believer())
+    assert asyncio.run(who.answer("Who built it?", CONTEXT, EXTRA)).groundedness == 1.0
+    assert Believer.seen == [("Who built it?", "Nobody.", ["p1", "p2", "p3"])]
 
 
 def test_without_marks_the_answer_is_attributed() -> None:

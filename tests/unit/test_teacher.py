@@ -140,6 +140,26 @@ def test_grading_hands_the_grader_what_the_student_saw() -> None:
     assert tasks[0].passages == (*CONTEXT, *EXTRA)
 
 
+def test_the_teacher_is_shown_what_nothing_supports() -> None:
+    response = "It was Florey. He lived on the moon."
+    for unsupported, note in (
+        ((), None),
+        (("He lived on the moon.",), 'Not found in the documents: "He lived on the moon."'),
+        (("It was Florey.", "He lived on the moon."), "Not found in the documents: the whole"),
+    ):
+        who, model, tasks = teacher([GOOD])
+        asyncio.run(
+            who.ask(INSTRUCTION, LEVEL, response, CONTEXT, iteration=0, unsupported=unsupported)
+        )
+        text = model.requests[0].segments[-1].text
+        assert f"The student answered: {response}\n" in text
+        assert (note is None) == ("Not found" not in text)
+        assert note is None or note in text
+        asyncio.run(who.grade_answer("Who?", "x", LEVEL, CONTEXT, EXTRA, unsupported))
+        asyncio.run(who.grade_response(INSTRUCTION, response, CONTEXT, unsupported))
+        assert [task.unsupported for task in tasks] == [unsupported, unsupported]
+
+
 @pytest.mark.parametrize(
     "raw",
     [

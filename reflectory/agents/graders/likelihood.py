@@ -22,6 +22,7 @@ from reflectory.agents.graders.features import (
 from reflectory.agents.graders.protocol import GradingTask
 from reflectory.agents.prompts import PromptSet
 from reflectory.agents.student import context_segments
+from reflectory.agents.verification import statements_in
 from reflectory.errors import OutputError
 from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores, content_hash
 from reflectory.types import Feedback
@@ -174,14 +175,21 @@ def reason_for(score: float, measured: dict[str, float], task: GradingTask) -> s
     """Return in words what the signals of an answer say, and where to look.
 
     The sentence that is quoted is the one closest to the question: it comes
-    from the documents and not from a reference.
+    from the documents and not from a reference. A statement without evidence is
+    named when it is one of several; when it is all, the signals say more.
     """
+    several = len(statements_in(task.answer)) > len(task.unsupported)
+    part = task.unsupported[0] if task.unsupported and several else ""
     if measured["repeated"] >= _REPEATED:
         verdict = "It repeats the question instead of answering it."
     elif score >= _GOOD:
         verdict = "The documents support it."
+        if part:
+            verdict = f'The documents support it, but not "{part}"'
     elif measured["support"] < 0.5:
         verdict = "Much of it is not in the documents."
+    elif part:
+        verdict = f'The documents do not support "{part}"'
     elif measured["evidence"] <= 0.0:
         verdict = "The documents do not make it likelier."
     elif score < _POOR:

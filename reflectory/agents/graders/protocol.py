@@ -18,6 +18,9 @@ class GradingTask:
         rubric: What a good answer has.
         context: C_t, what all calls of the loop share.
         extra: What was retrieved for the question besides.
+        unsupported: Statements of the answer for which no evidence was found in
+            the passages (see :mod:`reflectory.agents.verification`); empty when
+            there are none or nobody looked.
     """
 
     question: str
@@ -25,6 +28,7 @@ class GradingTask:
     rubric: str = ""
     context: tuple[Passage, ...] = ()
     extra: tuple[Passage, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
     @property
     def passages(self) -> tuple[Passage, ...]:

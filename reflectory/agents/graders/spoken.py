@@ -90,7 +90,10 @@ class SpokenGrader:
             OutputError: No try held a readable score; ``raw`` holds all verdicts.
         """
         text = self._prompts.fill(
-            "teacher.grade", question=task.question, answer=task.answer, rubric=task.rubric
+            "teacher.grade",
+            question=task.question,
+            answer=self._prompts.with_unsupported(task.answer, task.unsupported),
+            rubric=task.rubric,
         )
         verdicts: list[str] = []
         for attempt in range(self._attempts):
