@@ -20,7 +20,7 @@ from reflectory.config import LoopConfig
 from reflectory.errors import OutputError
 from reflectory.graphs.state import BranchOutput, BranchState, LoopContext, cell_key
 from reflectory.retrieval.context import extend
-from reflectory.types import Examination, Failure, Feedback, Question
+from reflectory.types import Examination, Failure, Feedback, Question, ScoredPassage
 
 T = TypeVar("T")
 ContextOf = Callable[[Runtime[LoopContext]], LoopContext]
@@ -50,10 +50,11 @@ class ExaminationNodes:
             question = await live.teacher.ask(
                 state["instruction"],
                 level,
-                state["response"],
+                state["response"].text,
                 state["context"],
                 iteration=state["t"],
                 asked=state["asked"],
+                unsupported=state["response"].answer.unsupported,
             )
         except OutputError as error:
             return self._failed(state, cell, "ask", error)
@@ -84,22 +85,24 @@ class ExaminationNodes:
         cell = state["cell"]
         question = _required(cell.question).text
         budget = live.config.retrieval
-        extra = []
+        extra: list[ScoredPassage] = []
         if budget.per_question:
             found = await live.retriever.retrieve(
                 question, per_document=budget.per_document, limit=budget.passages
             )
             known = {p.id for p in state["context"]}
-            new = [s.passage for s in found if s.passage.id not in known][: budget.per_question]
+            new = {s.passage.id: s for s in found if s.passage.id not in known}
             grown = extend(
                 state["context"],
-                new,
+                [s.passage for s in new.values()][: budget.per_question],
                 token_budget=budget.context_tokens,
                 count_tokens=live.count_tokens,
             )
-            extra = grown[len(state["context"]) :]
+            extra = [new[p.id] for p in grown[len(state["context"]) :]]
         try:
-            answer = await live.student.answer(question, state["context"], extra)
+            answer = await live.student.answer(
+                question, state["context"], [s.passage for s in extra]
+            )
         except OutputError as error:
             return self._failed(state, cell, "answer", error)
         return {"cell": cell.model_copy(update={"answer": answer}), "extra": extra}
@@ -108,13 +111,15 @@ class ExaminationNodes:
         """F[j,t] = teacher's feedback on (R[j,t], Q[j,t]), seeing C[j,t] and the rubric."""
         live = self._context_of(runtime)
         cell = state["cell"]
+        answer = _required(cell.answer)
         try:
             feedback = await live.teacher.grade_answer(
                 _required(cell.question).text,
-                _required(cell.answer).text,
+                answer.text,
                 live.config.levels[state["level"]],
                 state["context"],
-                state["extra"],
+                [s.passage for s in state["extra"]],
+                answer.unsupported,
             )
         except OutputError as error:
             return self._failed(state, cell, "evaluate", error)
@@ -168,10 +173,12 @@ class ExaminationNodes:
 
     @staticmethod
     def _finished(state: BranchState, cell: Examination) -> dict[str, Any]:
+        key, extra = cell_key(state["t"], state["level"]), state.get("extra", [])
         return {
             "cell": cell,
-            "examinations": {cell_key(state["t"], state["level"]): cell},
-            "passages": {p.id: p for p in state.get("extra", [])},
+            "examinations": {key: cell},
+            "extras": {key: extra},
+            "passages": {s.passage.id: s.passage for s in extra},
         }
 
 

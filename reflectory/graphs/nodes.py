@@ -10,6 +10,7 @@ from langgraph.types import Send
 from reflectory.alignment import first_to_fire
 from reflectory.errors import OutputError
 from reflectory.graphs.examination import ContextOf, failure_of
+from reflectory.graphs.growth import Branch, grow
 from reflectory.graphs.state import (
     GradeState,
     LoopContext,
@@ -17,8 +18,8 @@ from reflectory.graphs.state import (
     cell_key,
     passages_in,
 )
-from reflectory.retrieval.context import aggregate, extend
-from reflectory.types import Examination, Passage, Response, StopReason, matrix_of
+from reflectory.retrieval.context import aggregate
+from reflectory.types import Passage, Response, StopReason, matrix_of
 
 
 class LoopNodes:
@@ -81,7 +82,7 @@ class LoopNodes:
                     "level": j,
                     "t": t,
                     "context": context,
-                    "response": response.text,
+                    "response": response,
                     "asked": _asked_before(state, j),
                 },
             )
@@ -101,11 +102,13 @@ class LoopNodes:
         """R_{t+1} from R_t and every (Q, R, F) of the iteration; C_{t+1} from C_t."""
         live = self._context_of(runtime)
         t, response = state["t"], state["responses"][state["t"]]
-        cells = [state["examinations"][cell_key(t, j)] for j in range(len(live.config.levels))]
+        keys = [cell_key(t, j) for j in range(self._levels)]
+        cells = [state["examinations"][key] for key in keys]
         budget = live.config.retrieval
-        context = extend(
+        context, added = grow(
             passages_in(state),
-            _useful_passages(cells, state, budget.useful_score),
+            [Branch(cell, state["extras"][key]) for key, cell in zip(keys, cells, strict=True)],
+            useful_score=budget.useful_score,
             token_budget=budget.context_tokens,
             count_tokens=live.count_tokens,
         )
@@ -116,7 +119,11 @@ class LoopNodes:
             following = Response(
                 iteration=t + 1, answer=response.answer, failure=failure_of("reflect", error)
             )
-        return {"responses": {t + 1: following}, "context": [p.id for p in context]}
+        return {
+            "responses": {t + 1: following},
+            "context": [p.id for p in context],
+            "additions": [*state.get("additions", []), *added],
+        }
 
     async def check(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
         """Step 4, end: is the loop converged (Equation 32), or has it reached T?"""
@@ -155,7 +162,7 @@ class LoopNodes:
     ) -> Response:
         try:
             grade = await self._context_of(runtime).teacher.grade_response(
-                instruction, response.text, context
+                instruction, response.text, context, response.answer.unsupported
             )
         except OutputError as error:
             return response.model_copy(update={"failure": failure_of("grade", error)})
@@ -166,17 +173,3 @@ def _asked_before(state: LoopState, j: int) -> list[str]:
     cells = state.get("examinations", {})
     keys = [cell_key(t, j) for t in range(state["t"])]
     return [q.text for key in keys if key in cells and (q := cells[key].question) is not None]
-
-
-def _useful_passages(cells: list[Examination], state: LoopState, threshold: float) -> list[Passage]:
-    """Return what a question brought in and a good answer rested on, in order of level."""
-    known = set(state["context"])
-    return [
-        state["passages"][i]
-        for cell in cells
-        if cell.answer is not None
-        and cell.feedback is not None
-        and cell.feedback.score >= threshold
-        for i in cell.answer.cited
-        if i not in known
-    ]

@@ -44,6 +44,7 @@ def trajectory_of(
         passages={i: p for i, p in sorted(state["passages"].items()) if i in used},
         responses=responses,
         examinations=cells,
+        additions=tuple(state.get("additions", ())),
         stop=state["stop"],
         chosen=choose_response(responses, config.returns),
         epsilon=config.epsilon,

@@ -18,7 +18,14 @@ from reflectory.alignment import StopRule
 from reflectory.config import LoopConfig
 from reflectory.models.protocol import Embedder
 from reflectory.retrieval.retriever import Retriever
-from reflectory.types import Examination, Passage, Response, ScoredPassage, StopReason
+from reflectory.types import (
+    ContextAddition,
+    Examination,
+    Passage,
+    Response,
+    ScoredPassage,
+    StopReason,
+)
 
 
 def merge_by_key(left: dict[Any, Any], right: dict[Any, Any]) -> dict[Any, Any]:
@@ -37,6 +44,8 @@ class LoopState(TypedDict, total=False):
         context: Ids of C_t, in order; it only ever grows at its end.
         responses: R_t by t, with G[t] once it is graded.
         examinations: Cells by ``(t, j)``, written by the branches.
+        extras: What their questions found and C_t did not hold, by ``(t, j)``.
+        additions: What joined C_0 so far, in its order in the context.
         t: The iteration that comes next.
         stop: Why the loop ended; absent while it runs.
     """
@@ -48,6 +57,8 @@ class LoopState(TypedDict, total=False):
     context: list[str]
     responses: Annotated[dict[int, Response], merge_by_key]
     examinations: Annotated[dict[str, Examination], merge_by_key]
+    extras: Annotated[dict[str, list[ScoredPassage]], merge_by_key]
+    additions: list[ContextAddition]
     t: int
     stop: StopReason
 
@@ -60,23 +71,25 @@ class BranchState(TypedDict, total=False):
         level: j, index of the level.
         t: The iteration.
         context: C_t, the passages themselves.
-        response: The text of R_t.
+        response: R_t.
         asked: Questions of this level in earlier iterations.
-        extra: What was retrieved for Q[j,t] and is not in C_t.
+        extra: What was retrieved for Q[j,t] and is not in C_t, best first.
         cell: What is known of the cell so far.
         examinations: The finished cell, for the loop's channel of that name.
-        passages: ``extra`` by id, for the loop's channel of that name.
+        extras: ``extra``, for the loop's channel of that name.
+        passages: Its passages by id, for the loop's channel of that name.
     """
 
     instruction: str
     level: int
     t: int
     context: list[Passage]
-    response: str
+    response: Response
     asked: list[str]
-    extra: list[Passage]
+    extra: list[ScoredPassage]
     cell: Examination
     examinations: Annotated[dict[str, Examination], merge_by_key]
+    extras: Annotated[dict[str, list[ScoredPassage]], merge_by_key]
     passages: Annotated[dict[str, Passage], merge_by_key]
 
 
@@ -85,6 +98,7 @@ class BranchOutput(TypedDict, total=False):
 
     cell: Examination
     examinations: Annotated[dict[str, Examination], merge_by_key]
+    extras: Annotated[dict[str, list[ScoredPassage]], merge_by_key]
     passages: Annotated[dict[str, Passage], merge_by_key]
 
 
