@@ -53,16 +53,17 @@ def matrix_table(matrix: AlignmentMatrix) -> RenderableType:
 
 
 def trajectory_summary(trajectory: Trajectory) -> RenderableType:
-    """Return R_0 beside R_final, the grades G, why the loop ended, and its flags.
+    """Return R_0 beside R_final, the grades G, what is grounded, what was added, why it ended.
 
     R_final is the response that the loop returns; where that is not the last
-    one (``returns: best``), the heading says so.
+    one (``returns: best``), the heading says so. Of its statements those are
+    written out that no passage supports.
     """
     parts: list[RenderableType] = [_labelled("instruction", trajectory.instruction)]
     if trajectory.error is not None:
         parts.append(_labelled("failed", _failure_words(trajectory), style="bold red"))
     if trajectory.responses:
-        parts += [_Responses(trajectory), _grades(trajectory)]
+        parts += [_Responses(trajectory), _grades(trajectory), *_evidence_lines(trajectory)]
     parts += [_labelled("ended by", _stop_words(trajectory)), *_flag_lines(trajectory)]
     return Group(*parts)
 
@@ -198,14 +199,32 @@ def _panel(response: Response, title: str) -> Panel:
 
 
 def _grades(trajectory: Trajectory) -> Text:
-    grades = trajectory.grades
-    text = Text("grades G:", style="bold")
-    for t, grade in enumerate(grades):
-        star = "*" if t == trajectory.chosen and len(grades) > 1 else ""
-        words = ("-" if grade is None else f"{grade:.2f}") + star
-        text.append(f"  t={t} ", style="not bold dim").append(words, style="not bold")
-    if len(grades) > 1:
+    text = _by_iteration("grades G", trajectory.grades, trajectory.chosen)
+    if len(trajectory.grades) > 1:
         text.append("  (* returned)", style="not bold dim")
+    return text
+
+
+def _evidence_lines(trajectory: Trajectory) -> Iterator[Text]:
+    """Yield groundedness, the returned response's statements without support, and additions."""
+    shares = trajectory.groundedness
+    if any(share is not None for share in shares):
+        yield _by_iteration("grounded", shares, trajectory.chosen)
+    for statement in trajectory.responses[trajectory.chosen].answer.unsupported:
+        yield _labelled("no passage supports", " ".join(statement.split()))
+    for added in trajectory.additions:
+        passage = trajectory.passages.get(added.passage)
+        title = passage.title if passage is not None and passage.title else added.passage
+        because = "a good answer used it" if added.reason == "useful" else "not known"
+        yield _labelled(f"added for t={added.iteration}", f"{title} ({added.level}: {because})")
+
+
+def _by_iteration(label: str, values: Sequence[float | None], chosen: int) -> Text:
+    text = Text(f"{label}:", style="bold")
+    for t, value in enumerate(values):
+        star = "*" if t == chosen and len(values) > 1 else ""
+        words = ("-" if value is None else f"{value:.2f}") + star
+        text.append(f"  t={t} ", style="not bold dim").append(words, style="not bold")
     return text
 
 

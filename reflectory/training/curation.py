@@ -281,6 +281,8 @@ def _provenance(
         iteration=iteration,
         passages=answer.context,
         cited=answer.cited,
+        statements=answer.statements,
+        groundedness=answer.groundedness,
         models=trajectory.models,
         grader=feedback.grader,
         score=feedback.score,

@@ -26,7 +26,7 @@ from reflectory.training.rows import FORMATS, Format, PreferenceRow, TrainingRow
 from reflectory.training.staging import staged_folder
 from reflectory.types import Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, provenance says what supports a completion
 ROWS_FILE = "train.jsonl"
 MANIFEST_FILE = "dataset.json"
 

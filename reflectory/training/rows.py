@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from pydantic import Field, field_validator
 
 from reflectory.models.protocol import Segment
-from reflectory.types import Passage, Record
+from reflectory.types import Passage, Record, Statement
 
 Format = Literal["sft", "dpo"]
 FORMATS: tuple[Format, ...] = ("sft", "dpo")
@@ -36,6 +36,10 @@ class Provenance(Record):
         iteration: t of the response or answer.
         passages: Ids of the passages in the prompt, in order.
         cited: Ids of the passages that the completion rests on.
+        statements: The sentences of the completion with the stretches of passages
+            that support them; offsets count its text without citation marks.
+        groundedness: Share of them that some passage supports, in [0, 1]; ``None``
+            when it was not measured.
         models: Fingerprints of teacher, student, embedder and grader.
         grader: Name of the grader that gave the score.
         score: G[t] of the response, or the score of the answer, in [0, 1].
@@ -49,6 +53,8 @@ class Provenance(Record):
     iteration: int = Field(ge=0)
     passages: tuple[str, ...] = ()
     cited: tuple[str, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    groundedness: float | None = Field(default=None, ge=0.0, le=1.0)
     models: dict[str, str] = Field(default_factory=dict)
     grader: str
     score: float = Field(ge=0.0, le=1.0)

@@ -16,6 +16,7 @@ from reflectory.training.curation import cited_text
 from reflectory.training.rows import assistant
 from reflectory.types import (
     Answer,
+    Evidence,
     Examination,
     Failure,
     Feedback,
@@ -23,6 +24,7 @@ from reflectory.types import (
     Passage,
     Question,
     Response,
+    Statement,
     Trajectory,
 )
 
@@ -97,6 +99,24 @@ def test_the_best_response_is_trained_with_the_prompt_of_inference():
     assert (row.provenance.score, row.provenance.baseline) == (0.8, 0.4)
     assert row.provenance.passages == ("alpha", "beta", "gamma")
     assert result.counts.responses.refused == {"not_the_best": 1}
+
+
+def test_a_row_keeps_the_evidence_of_its_completion():
+    held = Statement(
+        start=0,
+        end=10,
+        supported=True,
+        evidence=(Evidence(passage="beta", start=0, end=9, score=1),),
+    )
+    answer = Answer(
+        text="It is old.", context=("alpha", "beta"), statements=(held,), groundedness=1.0
+    )
+    graded = Response(iteration=0, answer=answer, grade=feedback(0.9))
+    asked = cell("Which crater?", "The second one.", 0.9)
+    row, other = run(trajectory(graded, cells=[asked])).rows
+    assert (row.provenance.statements, row.provenance.groundedness) == ((held,), 1.0)
+    assert (other.provenance.statements, other.provenance.groundedness) == ((), None)
+    assert TrainingRow.model_validate_json(row.model_dump_json()) == row
 
 
 def test_an_answer_is_trained_with_what_its_question_alone_retrieved():

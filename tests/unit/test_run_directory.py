@@ -357,9 +357,9 @@ class OwnRecord(Record):
 def test_only_records_of_the_package_are_allowed():
     allowed = allowed_types()
     assert ("reflectory.types.loop", "Examination") in allowed
-    assert ("reflectory.types", "Trajectory") in allowed
+    assert ("reflectory.types.trajectory", "Trajectory") in allowed
     assert (CellStatus.__module__, "CellStatus") in allowed
-    assert ("reflectory.types", "Flag") in allowed
+    assert ("reflectory.types.loop", "Flag") in allowed
     assert all(module.startswith("reflectory.") for module, _ in allowed)
     assert (__name__, "OwnRecord") not in allowed
 
@@ -398,7 +398,7 @@ def attacks(target):
         "an old pydantic class": extension(4, here, "Stranger", {"x": 1}),
         "a foreign record": extension(5, here, "OwnRecord", {"value": 1}, "m"),
         "within a record": extension(
-            5, "reflectory.types", "Question", {"text": nested(here)}, "m"
+            5, "reflectory.types.answers", "Question", {"text": nested(here)}, "m"
         ),
     }
 

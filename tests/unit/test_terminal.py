@@ -12,7 +12,18 @@ from rich.console import Console, RenderableType
 
 from reflectory.alignment import AlignmentMatrix
 from reflectory.report.terminal import matrix_table, scores_table, trajectory_summary
-from reflectory.types import Answer, Failure, Feedback, Flag, Response, StopReason, Trajectory
+from reflectory.types import (
+    Answer,
+    ContextAddition,
+    Failure,
+    Feedback,
+    Flag,
+    Passage,
+    Response,
+    Statement,
+    StopReason,
+    Trajectory,
+)
 
 NAN = math.nan
 LEVELS = ("basic", "intermediate", "advanced", "expert")
@@ -162,6 +173,41 @@ def test_summary_shows_first_and_final_response(width: int) -> None:
         assert words in text
     assert "middle words" not in text
     assert "ended by: epsilon after 2 iterations (converged): change 0.01" in " ".join(text.split())
+
+
+def test_summary_shows_what_is_grounded_and_what_was_added() -> None:
+    answer = Answer(
+        text="It is red. It is on\n\x1b[2JMars.",
+        statements=(
+            Statement(start=0, end=10, supported=True),
+            Statement(start=11, end=30, supported=False),
+        ),
+        groundedness=0.5,
+    )
+    added = [
+        ContextAddition(
+            iteration=t, passage=f"p{t}", level="basic", question="?", reason=reason, score=1.0
+        )
+        for t, reason in ((1, "useful"), (2, "unknown"))
+    ]
+    source = trajectory(
+        responses=(response(0, "a", 0.1), Response(iteration=1, answer=answer)),
+        chosen=1,
+        additions=tuple(added),
+        passages={
+            "p1": Passage(id="p1", document_id="d", title="Planets", text="x", start=0, end=1)
+        },
+    )
+    text = shown(trajectory_summary(source), 120)
+    for words in (
+        "grounded:  t=0 -  t=1 0.50*",
+        "no passage supports: It is on [2JMars.",
+        "added for t=1: Planets (basic: a good answer used it)",
+        "added for t=2: p2 (basic: not known)",
+    ):
+        assert words in text
+    assert "\x1b" not in text
+    assert "grounded" not in shown(trajectory_summary(trajectory()))
 
 
 def test_summary_says_when_another_response_than_the_last_is_returned() -> None:
