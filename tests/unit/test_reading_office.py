@@ -211,6 +211,22 @@ def test_tables_charts_groups_and_empty_slides():
     assert len(document.pages) == 2
 
 
+def test_a_chart_is_read_as_far_as_it_goes_and_not_as_far_as_it_says():
+    deck = pptx.Presentation()
+    data = CategoryChartData()
+    data.categories = ["Mon", "Tue"]
+    data.add_series("Rain", (1.5, 2))
+    size = (0, 0, Inches(3), Inches(2))
+    deck.slides.add_slide(deck.slide_layouts[6]).shapes.add_chart(XL_CHART_TYPE.PIE, *size, data)
+
+    def change(parts):
+        (name,) = (part for part in parts if part.startswith("ppt/charts/chart"))
+        parts[name] = parts[name].replace(b'<c:ptCount val="2"', b'<c:ptCount val="2000000000"')
+
+    (document,) = read_pptx(repacked(saved(deck), change), "deck.pptx")
+    assert document.text == " | Rain\nMon | 1.5\nTue | 2"
+
+
 def test_a_presentation_of_pictures_says_that_it_has_no_text(tmp_path):
     deck = pptx.Presentation()
     deck.slides.add_slide(deck.slide_layouts[6])

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from reflectory.config import RetrievalConfig
 from reflectory.errors import DocumentError
 from reflectory.retrieval import read_documents, resolve_retriever, split_passages
-from reflectory.retrieval.reading import rows
+from reflectory.retrieval.reading import records
 from reflectory.retrieval.reading.datasets import parse_dataset_name
 from reflectory.retrieval.reading.tables import read_csv
 from reflectory.testing.embedder import HashingEmbedder
@@ -74,6 +74,12 @@ def test_a_long_table_and_a_long_cell(tmp_path):
     assert document.text == cell
 
 
+def test_names_of_columns_are_told_apart(tmp_path):
+    header = ",".join(["a", "a", "a (2)", ""] + ["b"] * 20_000)
+    text = read_one(write(tmp_path, "wide.csv", f"{header}\n1,2,3,4,5,6\n")).text
+    assert text == "a: 1; a (2): 2; a (2) (3): 3; column 4: 4; b: 5; b (6): 6."
+
+
 def test_tabs_part_tables_that_do_not_quote(tmp_path):
     table = 'title\ttext\nA\t"No," she said\nB\t"and" again, and; again\n'
     first, second = read_documents(write(tmp_path, "a.tsv", table)).documents
@@ -91,6 +97,7 @@ def test_tabs_part_tables_that_do_not_quote(tmp_path):
         ("text\nПривет, мир\n".encode("koi8-r"), "not valid UTF-8"),
         (b"text\n\0\n", "binary data"),
         (b"text,title\n,\n ,x\n", "there is no text in it"),
+        (b"a,a,a (2)\n", "no rows below the names"),
     ],
 )
 def test_a_broken_table_is_named(tmp_path, content, message):
@@ -144,7 +151,7 @@ def test_parquet_without_a_text_becomes_a_readable_text(tmp_path):
 
 @pytest.mark.parametrize("column", ["text", "body"])
 def test_a_parquet_bomb_is_refused_while_it_is_read(tmp_path, monkeypatch, column):
-    monkeypatch.setattr(rows, "MAX_UNPACKED", 2**22)
+    monkeypatch.setattr(records, "MAX_UNPACKED", 2**22)
     bomb = parquet_file({column: ["x" * 2**16] * 10_000}, compression="zstd")
     assert len(bomb) < 2**16  # and 655 MB of text
     with pytest.raises(DocumentError, match=r"unpacks to more than 4 MiB"):

@@ -12,8 +12,8 @@ from reflectory.errors import DocumentError
 from reflectory.retrieval.preprocess import clean_line
 from reflectory.retrieval.reading.records import (
     MALFORMED,
-    MAX_UNPACKED,
     Found,
+    check_size,
     damaged,
     metadata_of,
 )
@@ -85,11 +85,7 @@ def _texts(reader: Any, name: str) -> list[str]:
     for page in reader.pages:
         texts.append(page.extract_text() or "")
         length += len(texts[-1])
-        if length > MAX_UNPACKED:
-            raise DocumentError(
-                f"{name}: the PDF has more than {MAX_UNPACKED // 2**20} million characters",
-                hint="split it, or remove it if you do not know where it comes from",
-            )
+        check_size(length, name)
     return texts
 
 

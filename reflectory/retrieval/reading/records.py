@@ -69,6 +69,23 @@ def damaged(name: str, kind: str, error: BaseException) -> DocumentError:
     )
 
 
+def check_size(size: int, place: str) -> None:
+    """Refuse what turns out to be far larger than its file.
+
+    Args:
+        size: Bytes or characters so far.
+        place: The file, or the row of it.
+
+    Raises:
+        DocumentError: ``size`` is above ``MAX_UNPACKED``.
+    """
+    if size > MAX_UNPACKED:
+        raise DocumentError(
+            f"{place}: it unpacks to more than {MAX_UNPACKED / 2**20:.3g} MiB",
+            hint="split it, or remove it if you do not know where it comes from",
+        )
+
+
 def metadata_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return what a document states about itself, under the names that the rest relies on.
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from reflectory.errors import DocumentError
 from reflectory.retrieval.reading.records import (
-    MAX_UNPACKED,
     Found,
     SkippedFile,
+    check_size,
     metadata_of,
 )
 from reflectory.retrieval.reading.text import decode
@@ -93,19 +93,6 @@ def documents_of(
         places[document.id] = row.place.rpartition(":")[2]
         found.append(document)
     return found
-
-
-def check_size(size: int, place: str) -> None:
-    """Refuse a table that turns out larger than its file.
-
-    Raises:
-        DocumentError: ``size`` is above ``MAX_UNPACKED``.
-    """
-    if size > MAX_UNPACKED:
-        raise DocumentError(
-            f"{place}: the table unpacks to more than {MAX_UNPACKED / 2**20:.3g} MiB",
-            hint="split it, or make a data set of it",
-        )
 
 
 def _document_of(row: Row, columns: Columns, licence: str) -> Document:

@@ -8,12 +8,14 @@ from typing import Any
 from reflectory.errors import DocumentError
 from reflectory.retrieval.preprocess import clean_line
 from reflectory.retrieval.reading.package import open_package, properties_of
-from reflectory.retrieval.reading.records import MALFORMED, Found, damaged
+from reflectory.retrieval.reading.records import MALFORMED, Found, check_size, damaged
 from reflectory.retrieval.reading.text import pages_of, stem_of
 from reflectory.types import Document
 
 _KIND = "the presentation"
 _INDENT = "  "
+_DEEPEST = 8
+_C = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 # What stands on every slide says nothing about this one.
 _REPEATED = frozenset({"DATE", "FOOTER", "HEADER", "SLIDE_NUMBER"})
 
@@ -37,9 +39,14 @@ def read_pptx(data: bytes, name: str) -> Found:
     try:
         deck = Presentation(package)
         title, metadata = properties_of(deck.part.package)
-        slides = list(deck.slides)
-        texts = ["\n\n".join(_blocks(slide)) for slide in slides]
-        headings = [_title(slide) for slide in slides]
+        texts: list[str] = []
+        heading = ""
+        size = 0
+        for slide in deck.slides:  # a list that may name the same slide a million times
+            texts.append("\n\n".join(_blocks(slide)))
+            heading = heading or _title(slide)
+            size += len(texts[-1])
+            check_size(size, name)
     except (*MALFORMED, PythonPptxError) as error:
         raise damaged(name, _KIND, error) from error
     if not any(texts):
@@ -47,7 +54,7 @@ def read_pptx(data: bytes, name: str) -> Found:
             f"{name}: no slide has text",
             hint="its slides are probably pictures; run character recognition (OCR) on them first",
         )
-    title = title or next(filter(None, headings), "") or stem_of(name)
+    title = title or heading or stem_of(name)
     text, pages = pages_of(texts)
     return [Document(id=name, title=title, text=text, source=name, pages=pages, metadata=metadata)]
 
@@ -95,24 +102,45 @@ def _lines(paragraphs: Iterable[Any], *, is_list: bool = False) -> Iterator[str]
     for paragraph in paragraphs:
         line = clean_line(paragraph.text)
         if line:
-            yield f"{_INDENT * paragraph.level}- {line}" if is_list else line
+            yield f"{_INDENT * min(paragraph.level, _DEEPEST)}- {line}" if is_list else line
 
 
 def _table(table: Any) -> Iterator[str]:
-    for row in table.rows:
-        cells = ["" if cell.is_spanned else clean_line(cell.text_frame.text) for cell in row.cells]
+    # Not by table.rows, which counts all rows for each one.
+    texts = [
+        "" if cell.is_spanned else clean_line(cell.text_frame.text) for cell in table.iter_cells()
+    ]
+    width = max(1, len(table.columns))
+    for start in range(0, len(texts), width):
+        cells = texts[start : start + width]
         if any(cells):
             yield " | ".join(cells)
 
 
 def _chart(chart: Any) -> Iterator[str]:
-    """Yield a chart's title and, for each category, the values of all series."""
+    """Yield a chart's title and, for each category, the values of all series.
+
+    From the points that are there: the library's own ``values`` are as many as
+    the file says, which may be a billion.
+    """
     if chart.has_title and chart.chart_title.has_text_frame:
         yield clean_line(chart.chart_title.text_frame.text)
-    for plot in chart.plots:
-        series = list(plot.series)
-        yield " | ".join(["", *(clean_line(one.name) for one in series)])
-        for number, category in enumerate(plot.categories):
-            values = (one.values[number] if number < len(one.values) else None for one in series)
-            shown = ("" if value is None else f"{value:g}" for value in values)
-            yield " | ".join([clean_line(str(category)), *shown])
+    series = list(chart.element.iter(f"{_C}ser"))
+    labels: dict[str, str] = {}
+    for one in series:
+        for kind in ("cat", "xVal"):
+            labels = _points(one, kind) | labels
+    values = [_points(one, "val") | _points(one, "yVal") for one in series]
+    names = [clean_line(" ".join(one.xpath("./c:tx//c:v/text()"))) for one in series]
+    yield " | ".join(["", *names])
+    for place in dict.fromkeys([*labels, *(place for points in values for place in points)]):
+        yield " | ".join([labels.get(place, ""), *(points.get(place, "") for points in values)])
+
+
+def _points(series: Any, kind: str) -> dict[str, str]:
+    """Return the points of one axis of a series by their places."""
+    source = series.find(f"{_C}{kind}")
+    points = () if source is None else source.iter(f"{_C}pt")
+    return {
+        point.get("idx", ""): clean_line(point.findtext(f"{_C}v", default="")) for point in points
+    }

@@ -16,8 +16,14 @@ from typing import Any
 
 from reflectory.errors import DocumentError
 from reflectory.retrieval.preprocess import clean_line
-from reflectory.retrieval.reading.records import MALFORMED, Found, damaged, metadata_of
-from reflectory.retrieval.reading.rows import Columns, Row, check_size, documents_of
+from reflectory.retrieval.reading.records import (
+    MALFORMED,
+    Found,
+    check_size,
+    damaged,
+    metadata_of,
+)
+from reflectory.retrieval.reading.rows import Columns, Row, documents_of
 from reflectory.retrieval.reading.text import decode, stem_of
 from reflectory.types import Document
 
@@ -25,6 +31,7 @@ _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 100
 _SAMPLE_CHARACTERS = 2**18
 _BATCH_ROWS = 256
+_VALUE_COST = 4
 
 
 def read_csv(data: bytes, name: str, *, delimiters: str = _DELIMITERS) -> Found:
@@ -110,11 +117,13 @@ def _delimiter_of(text: str, delimiters: str) -> str:
 
 def _unique(names: list[str]) -> list[str]:
     """Return names of columns that differ; a column without a name gets its number."""
-    found: list[str] = []
+    found: dict[str, None] = {}
     for number, raw in enumerate(names, start=1):
         name = clean_line(raw) or f"column {number}"
-        found.append(name if name not in found else f"{name} ({number})")
-    return found
+        while name in found:
+            name = f"{name} ({number})"
+        found[name] = None
+    return list(found)
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str]:
@@ -165,8 +174,11 @@ def read_parquet(data: bytes, name: str) -> Found:
     try:
         source = parquet.ParquetFile(BytesIO(data))
         layout = source.metadata
-        size = sum(layout.row_group(n).total_byte_size for n in range(layout.num_row_groups))
-        check_size(size, name)
+        groups = [layout.row_group(number) for number in range(layout.num_row_groups)]
+        check_size(sum(group.total_byte_size for group in groups), name)
+        # A run of equal values is stored as one and its length, whatever that is.
+        chunks = (group.column(at) for group in groups for at in range(group.num_columns))
+        check_size(_VALUE_COST * sum(chunk.num_values for chunk in chunks), name)
         schema = source.schema_arrow
         texts = [
             field.name

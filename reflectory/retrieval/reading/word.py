@@ -91,6 +91,7 @@ class _Walk:
         self._formats = number_formats(self._related("numbering"))
         self._counts: Counter[tuple[str, int]] = Counter()
         self._noted: dict[tuple[str, str], int] = {}  # (kind of note, id) -> number
+        self._order: list[tuple[str, str]] = []
         self._tables = 0
         self._boxes: list[Any] = []
         self.title = ""
@@ -104,9 +105,8 @@ class _Walk:
             for note in () if root is None else root:
                 notes[kind, note.get(f"{W}id") or ""] = note
         told: list[str] = []
-        while len(told) < len(self._noted):  # a note may refer to another one
-            note = notes.get(list(self._noted)[len(told)], ())
-            lines = (line for _, line in self._blocks(note))
+        for reference in self._order:  # grows meanwhile: a note may refer to another one
+            lines = (line for _, line in self._blocks(notes.get(reference, ())))
             told.append(f"[^{len(told) + 1}]: {clean_line(' '.join(lines))}")
         return "\n\n".join([out, *told])
 
@@ -184,17 +184,23 @@ class _Walk:
             elif kind in _CHARACTERS:
                 out.append(_CHARACTERS[kind])
             elif kind in _NOTES:
-                note = (_NOTES[kind], child.get(f"{W}id") or "")
-                out.append(f"[^{self._noted.setdefault(note, len(self._noted) + 1)}]")
+                out.append(f"[^{self._number((_NOTES[kind], child.get(f'{W}id') or ''))}]")
             elif kind == "AlternateContent":  # a text box in the new form and in the old one
                 out.append(self._inline(_alternative(child)))
             elif kind in {"drawing", "pict", "object"}:
-                self._boxes.extend(child.iter(f"{W}txbxContent"))
+                self._boxes.extend(_boxes_in(child))
             elif kind in {"oMath", "oMathPara"}:
                 out.append("".join(e.text or "" for e in child.iter() if _local(e) == "t"))
             elif kind in _INLINE_WRAPPERS and not (kind == "r" and _is_hidden(child)):
                 out.append(self._inline(child))
         return "".join(out)
+
+    def _number(self, note: tuple[str, str]) -> int:
+        """Return the number of a note, by the order of the text."""
+        if note not in self._noted:
+            self._order.append(note)
+            self._noted[note] = len(self._order)
+        return self._noted[note]
 
     def _table(self, table: Any) -> Iterator[_Line]:
         self._tables += 1
@@ -237,6 +243,18 @@ def _below(parent: Any, kind: str) -> Iterator[Any]:
             yield child
         elif local in _BLOCK_WRAPPERS:
             yield from _below(child, kind)
+
+
+def _boxes_in(drawing: Any) -> Iterator[Any]:
+    """Yield the text boxes of a drawing; those within a box come with its paragraphs."""
+    for child in drawing:
+        kind = _local(child)
+        if kind == "txbxContent":
+            yield child
+        elif kind == "AlternateContent":
+            yield from _boxes_in(_alternative(child))
+        else:
+            yield from _boxes_in(child)
 
 
 def _alternative(element: Any) -> Any:

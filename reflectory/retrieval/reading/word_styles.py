@@ -13,6 +13,7 @@ LEVELS = 9
 
 # Whatever the language of Word, the file has the English names of built-in styles.
 _HEADING_STYLE = re.compile(r"heading ([1-9])|title", re.IGNORECASE)
+_LONGEST_CHAIN = 64
 _CONTENTS_STYLE = re.compile(r"toc [1-9]", re.IGNORECASE)
 
 
@@ -57,7 +58,8 @@ def styles_of(source: Any) -> dict[str, Style]:
         numbering: tuple[str, int] | None = None
         seen: set[str] = set()
         at, current = key, element
-        while current is not None and at not in seen:  # a style may be based on itself
+        # A style may be based on itself, and a chain is never as long as this by honest work.
+        while current is not None and at not in seen and len(seen) < _LONGEST_CHAIN:
             seen.add(at)
             outline = value_of(current.find(f"{W}pPr/{W}outlineLvl"))
             heading = _HEADING_STYLE.fullmatch(value_of(current.find(f"{W}name")))
@@ -84,7 +86,7 @@ def number_formats(numbering: Any) -> dict[tuple[str, int], tuple[str, int]]:
         levels: dict[int, tuple[str, int]] = {}
         for level in entry.iterfind(f"{W}lvl"):
             place, start = level.get(f"{W}ilvl", ""), value_of(level.find(f"{W}start"), "1")
-            if place.isdigit() and start.isdigit():
+            if place.isdigit() and start.isdigit() and int(place) < LEVELS:
                 levels[int(place)] = (value_of(level.find(f"{W}numFmt"), "decimal"), int(start))
         abstract[entry.get(f"{W}abstractNumId", "")] = levels
     return {
