@@ -96,9 +96,9 @@ def _csv_lines(
 def _delimiter_of(text: str, delimiters: str) -> str:
     """Return the delimiter that parts the most first rows into equally many cells.
 
-    csv.Sniffer guesses by letters that are equally frequent in all lines, and
-    takes a quoted comma, or an ``e``, for a delimiter. Reading the beginning with each
-    candidate costs little more.
+    Not by csv.Sniffer, which gives up on tables of one column and takes quotation
+    marks never to be doubled when the sample has none. Reading the beginning with
+    each candidate costs little more.
     """
     best, best_score = delimiters[0], (0.0, 0)
     sample = text[:_SAMPLE_CHARACTERS]
@@ -211,8 +211,9 @@ def _cells(column: Any) -> list[Any]:
 
     if not isinstance(column, DictionaryArray):
         return list(column.to_pylist())
-    values = column.dictionary.to_pylist()
-    return [None if at is None else values[at] for at in column.indices.to_pylist()]
+    used = column.indices.unique().drop_null()  # the dictionary is that of thousands of rows
+    values = dict(zip(used.to_pylist(), column.dictionary.take(used).to_pylist(), strict=True))
+    return [values.get(at) for at in column.indices.to_pylist()]
 
 
 def _licence_of(metadata: Mapping[bytes, bytes] | None) -> str:
