@@ -22,6 +22,7 @@ _LEAD_IN = re.compile(r"(?:(?:the|The)\s+)?[\"'“‘«„(]*\s*")  # noqa: RUF0
 _REACH = 200
 """Characters between a name and the words that give it another one."""
 
+_NEXT_SENTENCE = re.compile(r"[.!?]\s+[A-Z]|\n\n")
 _SMALL = FUNCTION_WORDS | PARTICLES
 
 
@@ -61,8 +62,8 @@ def _named_before(text: str, names: Sequence[Mention], after: int, cue: int) -> 
     """Return the first name of the sentence that the cue stands in."""
     found = None
     for at in range(after - 1, max(-1, after - 6), -1):
-        between = text[names[at].end : cue]
-        if len(between) > _REACH or re.search(r"[.!?]\s+[A-Z]|\n\n", between):
+        near = cue - names[at].end <= _REACH
+        if not near or _NEXT_SENTENCE.search(text, names[at].end, cue):
             break
         found = names[at]
     return found

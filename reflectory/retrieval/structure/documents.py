@@ -16,7 +16,6 @@ from reflectory.retrieval.structure.records import (
 )
 from reflectory.types import Document
 
-_HASHES = re.compile(r"\s*(#{1,6})\s+(.*?)\s*#*\s*$", re.S)
 _OPENING = re.compile(r"[\s\"'“”‘«„(*_]*(?:(?:The|A|An)\s+[\"'“‘«„]*)?")  # noqa: RUF001
 
 
@@ -98,9 +97,9 @@ def _closed(heads: Sequence[tuple[Block, int, str]], length: int) -> Iterator[Se
 
 def _heading(line: str) -> tuple[int, str]:
     """Return level and title of a heading that is marked or underlined."""
-    marked = _HASHES.match(line)
-    if marked:
-        return len(marked[1]), marked[2]
+    if line.startswith("#"):
+        title = line.lstrip("#")
+        return len(line) - len(title), title.strip().rstrip("#").strip()
     title, _, rule = line.rpartition("\n")
     return (1 if rule.strip().startswith("=") else 2), title.strip()
 

@@ -81,6 +81,7 @@ INSTITUTIONS = words(
 """Words after which ``for``, ``on``, ``in`` or a later ``and`` can be part of a name."""
 
 ADDRESS = words(
+    "mayor "
     "mr mrs ms mx messrs mme mlle dr prof professor sir dame president senator governor minister "
     "chancellor ambassador rev reverend hon gen col lt capt sgt maj cmdr adm gov sen rep pres fr "
     "herr frau madame monsieur señor señora doctor congressman congresswoman ceo chairman director "
@@ -103,6 +104,7 @@ NOT_SURNAME_FIRST = words(
 """First words of names whose last word does not stand for the whole."""
 
 GROUPS = words(
+    "ottomans aztec aztecs inca incas olympic "
     "american british english french german italian spanish russian chinese japanese korean "
     "indian canadian australian dutch swedish norwegian danish finnish polish greek turkish irish "
     "scottish welsh mexican brazilian argentine egyptian israeli iranian iraqi austrian swiss "

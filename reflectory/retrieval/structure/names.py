@@ -23,6 +23,7 @@ from reflectory.retrieval.structure.lexicon import (
     GROUPS,
     INSTITUTIONS,
     MONTHS,
+    NUMERALS,
     PARTICLES,
 )
 from reflectory.retrieval.structure.records import Mention
@@ -33,6 +34,7 @@ _LONGEST = 12
 """Words of a name; a longer run of capitals is cut."""
 
 _LINKS = words("of for on in and the")
+_ORDINALS = NUMERALS | {"first"}
 _JOINED_POSSESSIVE = words(
     "king queen people women men children veterans saint st world hitchhiker"
 )
@@ -71,17 +73,18 @@ def find_names(
         sentences: Its sentences, in order.
         dates: Where its dates stand, in order.
     """
-    taken = list(dates)
-    mentions = [Mention(name=text[a:b], start=a, end=b, kind="date") for a, b in taken]
-    blocked = _covered(taken)
-    for sentence in sentences:
-        if sentence.end - sentence.start > 2 and not sentence.heading:
-            for start, end in quoted_titles(text, sentence.start, sentence.end):
-                # A date inside a title ("1984") is part of it.
-                covered = set(range(start, end))
-                mentions = [m for m in mentions if m.end <= start or m.start >= end]
-                mentions.append(Mention(name=text[start:end], start=start, end=end))
-                blocked |= covered
+    quoted = [
+        span
+        for sentence in sentences
+        if not sentence.heading
+        for span in quoted_titles(text, sentence.start, sentence.end)
+    ]
+    blocked = _covered(quoted)
+    # A date inside a title ("1984") is part of it.
+    free = [span for span in dates if span[0] not in blocked]
+    blocked |= _covered(free)
+    mentions = [Mention(name=text[a:b], start=a, end=b, kind="date") for a, b in free]
+    mentions += [Mention(name=text[a:b], start=a, end=b) for a, b in quoted]
     is_german = german.is_german(t.text for s in sentences for t in s.tokens)
     found = [c for n, s in enumerate(sentences) for c in _candidates(n, s, blocked, is_german)]
     for candidate in _decided(sentences, found):
@@ -105,7 +108,7 @@ def _candidates(
     at = 0
     while at < len(tokens):
         token = tokens[at]
-        if not token.capital or token.start in blocked or not _may_begin(token, at):
+        if not token.capital or token.start in blocked or not _may_begin(tokens, at):
             at += 1
             continue
         last = _end_of_run(tokens, at, blocked, is_german)
@@ -117,10 +120,16 @@ def _candidates(
         at = last + 1
 
 
-def _may_begin(token: Token, at: int) -> bool:
+def _may_begin(tokens: Sequence[Token], at: int) -> bool:
+    token = tokens[at]
     if token.lower not in FUNCTION_WORDS:
         return True
-    return at > 0 and len(token.text) > 1 and token.text.isupper()  # WHO, IT, US
+    if at == 0:
+        return False
+    if len(token.text) > 1 and token.text.isupper():
+        return True  # WHO, IT, US
+    # the First World War, the Second Republic
+    return token.lower in _ORDINALS and at + 1 < len(tokens) and tokens[at + 1].capital
 
 
 def _end_of_run(tokens: Sequence[Token], first: int, blocked: set[int], is_german: bool) -> int:
@@ -129,14 +138,16 @@ def _end_of_run(tokens: Sequence[Token], first: int, blocked: set[int], is_germa
     head = {tokens[first].lower}
     while at + 1 < len(tokens) and at - first + 2 <= _LONGEST:
         token, before = tokens[at + 1], tokens[at]
-        if token.start in blocked or not _joins(token, before, at == last):
+        sainted = before.possessive and head & _JOINED_POSSESSIVE and token.gap[2:].isspace()
+        if token.start in blocked or not (sainted or _joins(token, before, at == last)):
             break
         small = token.lower in FUNCTION_WORDS and not token.text.isupper()
         if token.capital and not small:
             last = at + 1
             head.add(token.lower)
         elif token.text.isdigit():
-            if at != last or len(token.text) > 3:
+            amount = at + 2 < len(tokens) and tokens[at + 2].lower in NUMERALS
+            if at != last or len(token.text) > 3 or amount:
                 break
             last = at + 1
         elif not _links(token, before, head, is_german) or at + 1 - last > 3:
@@ -148,7 +159,7 @@ def _end_of_run(tokens: Sequence[Token], first: int, blocked: set[int], is_germa
 def _joins(token: Token, before: Token, is_last: bool) -> bool:
     """Return whether what stands between two words can stand inside a name."""
     if before.possessive:
-        return before.lower in _JOINED_POSSESSIVE and token.gap[2:].isspace()
+        return False
     gap = token.gap.strip()
     if "\n\n" in token.gap:
         return False
@@ -170,7 +181,7 @@ def _links(token: Token, before: Token, head: set[str], is_german: bool) -> bool
         return before.lower in _LINKS and before.lower != "the"
     if lower == "of" or lower in PARTICLES:
         return True
-    if lower == "and":
+    if lower in {"and", "or"}:
         return bool(head & INSTITUTIONS)
     return lower in _LINKS and (before.lower in INSTITUTIONS or token.capital)
 
@@ -219,12 +230,32 @@ def _decided(sentences: Sequence[Sentence], found: Sequence[_Candidate]) -> list
         first, last = candidate.first, candidate.last
         word = sentence.tokens[first]
         if first < last:
-            ordinary = word.lower in small and word.lower not in known
-            rest = candidate._replace(first=first + 1)
-            kept.append(rest if ordinary and _words(sentences, rest) in whole else candidate)
+            if word.lower not in known:
+                candidate = _without_ordinary(sentences, candidate, small, whole)
+            kept.append(candidate)
         elif word.lower in known or _begins_as_name(sentence.tokens, small):
             kept.append(candidate)
     return kept
+
+
+def _without_ordinary(
+    sentences: Sequence[Sentence],
+    candidate: _Candidate,
+    small: set[str],
+    whole: set[tuple[str, ...]],
+) -> _Candidate:
+    """Return a run at the head of a sentence without a first word that is no part of the name."""
+    tokens = sentences[candidate.sentence].tokens
+    word, following = tokens[candidate.first].lower, tokens[candidate.first + 1].lower
+    rest = candidate._replace(first=candidate.first + 1)
+    if word in small and _words(sentences, rest) in whole:
+        return rest
+    if following == "of" and word.endswith(("s", *_ENDINGS)) and word not in INSTITUTIONS:
+        after = candidate.first + 2  # "Shares of Nokia", "Members of the Senate"
+        while after < candidate.last and not tokens[after].capital:
+            after += 1
+        return candidate._replace(first=after)
+    return candidate
 
 
 def _words(sentences: Sequence[Sentence], candidate: _Candidate) -> tuple[str, ...]:

@@ -21,9 +21,9 @@ def resolve_extractor(spec: str) -> Extractor:
     if spec == "rules":
         return RuleExtractor()
     if kind == "spacy" and name:
-        raise UserError(
-            f"{spec!r} cannot be used yet", hint="the adapter for spaCy follows; give rules"
-        )
+        from reflectory.retrieval.structure.spacy_extractor import SpacyExtractor
+
+        return SpacyExtractor.load(name)
     raise UserError(
         f"{spec!r} is not an extractor that is known",
         hint="give rules, spacy:PACKAGE_OR_PATH, or an object that meets Extractor",

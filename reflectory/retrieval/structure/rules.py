@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from reflectory.retrieval.sentences import blocks
 from reflectory.retrieval.sentences import sentences as split_sentences
+from reflectory.retrieval.structure.chunks import DATE, NAME, chunks_of, items_of
 from reflectory.retrieval.structure.names import Sentence, find_names
-from reflectory.retrieval.structure.records import Extraction
+from reflectory.retrieval.structure.records import Extraction, Mention, Relation
+from reflectory.retrieval.structure.relations import phrases_in, relations_in
 from reflectory.retrieval.structure.tokens import date_spans, tokens_of
 
 
@@ -29,7 +31,21 @@ class RuleExtractor:
 
 def _extract(text: str) -> Extraction:
     sentences = list(_sentences(text))
-    return Extraction(mentions=find_names(text, sentences, date_spans(text)))
+    mentions = find_names(text, sentences, date_spans(text))
+    names = {
+        mention.start: (mention.end, DATE if mention.kind == "date" else NAME)
+        for mention in mentions
+        if mention.kind != "group"  # an adjective for the grammar
+    }
+    phrases: list[Mention] = []
+    relations: list[Relation] = []
+    for sentence in sentences:
+        items = items_of(text, sentence.tokens, names)
+        chunks = chunks_of(items)
+        phrases += phrases_in(text, items, chunks)
+        if not sentence.heading:
+            relations += relations_in(text, items, chunks, sentence.start, sentence.end)
+    return Extraction(mentions=mentions, phrases=tuple(phrases), relations=tuple(relations))
 
 
 def _sentences(text: str) -> Iterator[Sentence]:

@@ -40,6 +40,7 @@ class Token(NamedTuple):
 _PART = rf"[^\W_](?:[^\W_]|[{MARKS}])*+"
 _TOKEN = re.compile(
     r"(?:[^\W\d_]\.){2,}+(?:[^\W\d_](?![^\W_]))?"  # U.S., J.R.R.
+    r"|\d++(?:[.,]\d++)++(?!\w)"
     rf"|{_PART}(?:['’&\-‐‑]{_PART})*+"
 )
 _POSSESSIVE = ("'s", "’s", "'S", "’S")
@@ -67,7 +68,7 @@ _MONTH = (
 _YEAR = r"(?:1\d{3}|20\d{2})"
 _DAY = r"\d{1,2}(?:st|nd|rd|th|\.)?"
 _DATE = re.compile(
-    rf"(?<![\w$€£#.,-])(?:"
+    rf"(?<![\w$€£#.,&'’‐‑-])(?:"
     rf"{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?"
     rf"|{_MONTH} {_DAY}(?:,? {_YEAR})?(?![\w:])"
     rf"|{_MONTH},? {_YEAR}"

@@ -65,7 +65,7 @@ _BASES = words(
     "test testify thank think threaten tour trace train transfer transform translate transmit "
     "travel treat trigger try turn undergo understand unify unite unveil urge use value view "
     "violate visit vote walk want warn wear welcome win withdraw witness work worship write yield "
-    "absorb attract convert hunt eat feed regulate"
+    "bear absorb attract convert hunt eat feed regulate"
 )
 _NOT_PAST = words(
     "hundred hundreds need speed seed breed bed red shed sacred kindred naked wicked indeed weed "
