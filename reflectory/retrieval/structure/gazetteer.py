@@ -65,30 +65,29 @@ class Gazetteer:
         """
         words, spans = words_with_spans(text)
         root = self._root
-        at, count = 0, len(words)
-        while at < count:
-            node = root.get(words[at])
-            if node is None:
-                at += 1
+        count = len(words)
+        done = 0
+        for at in [place for place, word in enumerate(words) if word in root]:
+            if at < done:
                 continue
+            node = root[words[at]]
             key, last, ahead = node.get(""), at, at + 1
             while ahead < count and (node := node.get(words[ahead])) is not None:
                 if "" in node:
                     key, last = node[""], ahead
                 ahead += 1
-            if key is not None:
-                start, end = spans[at][0], spans[last][1]
-                if last > at:
-                    if _is_written_as_name(text, spans[at : last + 1], words[at : last + 1]):
-                        yield Hit(key, start, end, True)
-                        at = last + 1
-                        continue
-                elif small or not text[start:end].islower():
-                    capitals = text[start:end].isupper() and end - start > 1
-                    yield Hit(key, start, end, capitals or not _begins_sentence(text, start))
-                else:
-                    self.seen_small.add(key)
-            at += 1
+            if key is None:
+                continue
+            start, end = spans[at][0], spans[last][1]
+            if last > at:
+                if _is_written_as_name(text, spans[at : last + 1], words[at : last + 1]):
+                    yield Hit(key, start, end, True)
+                    done = last + 1
+            elif small or not text[start:end].islower():
+                capitals = text[start:end].isupper() and end - start > 1
+                yield Hit(key, start, end, capitals or not _begins_sentence(text, start))
+            else:
+                self.seen_small.add(key)
 
 
 def _is_written_as_name(text: str, spans: Sequence[tuple[int, int]], words: Sequence[str]) -> bool:

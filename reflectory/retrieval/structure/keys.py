@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 # Marks that a script spells words with and that ``\w`` leaves out.
 MARKS = (
@@ -13,7 +14,7 @@ MARKS = (
 )
 """Combining marks, for a character class of a regular expression."""
 
-_PART = rf"[^\W_](?:[^\W_]|[{MARKS}])*+"
+_PART = rf"[^\W_]++(?:[{MARKS}]++[^\W_]*+)*+"
 _WORD = re.compile(rf"{_PART}(?:['’]{_PART})*+")  # noqa: RUF001
 _POSSESSIVE = re.compile(r"['’]s$", re.I)  # noqa: RUF001
 _BRACKET_AT_END = re.compile(r"\s*\([^()]*\)\s*$")
@@ -52,8 +53,8 @@ def words_with_spans(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     Initials that only full stops part are one word (``U.S.``, ``J. R. R.``), so that
     they are equal however they are spaced.
     """
+    found = [_folded[word] for word in _WORD.findall(text)]
     spans = [match.span() for match in _WORD.finditer(text)]
-    found = [_folded[text[start:end]] for start, end in spans]
     if "" in found:
         kept = [at for at, word in enumerate(found) if word]
         found, spans = [found[at] for at in kept], [spans[at] for at in kept]
@@ -64,6 +65,8 @@ def _with_initials(
     text: str, found: list[str], spans: list[tuple[int, int]]
 ) -> tuple[list[str], list[tuple[int, int]]]:
     single = [at for at, word in enumerate(found) if len(word) == 1]
+    if len(single) < 2:
+        return found, spans
     starts = {
         at
         for at in single
@@ -88,6 +91,7 @@ def _with_initials(
     return words, places
 
 
+@lru_cache(maxsize=1 << 18)  # documents repeat the names that they are about
 def name_key(name: str) -> str:
     """Return the canonical key of a name.
 

@@ -37,7 +37,7 @@ class Token(NamedTuple):
         return self.text[0].isupper() or not (self.text.islower() or self.text == self.lower)
 
 
-_PART = rf"[^\W_](?:[^\W_]|[{MARKS}])*+"
+_PART = rf"[^\W_]++(?:[{MARKS}]++[^\W_]*+)*+"
 _TOKEN = re.compile(
     r"(?:[^\W\d_]\.){2,}+(?:[^\W\d_](?![^\W_]))?"  # U.S., J.R.R.
     r"|\d++(?:[.,]\d++)++(?!\w)"
