@@ -26,7 +26,7 @@ _NOT_ADJECTIVES = words(
     "aber wurde hatte heute später leitete lebte kannte nannte wollte konnte sollte aber unter"
 )
 _NOUN = (
-    "ung ungen heit keit schaft tion tionen ismus tum nis nisse chen lein ität keiten heiten "
+    "ung ungen heit keit schaft tion tionen ismus tum nis nisse ität keiten heiten "
     "schaften eur erin innen"
 )
 _NOUN_ENDINGS = tuple(_NOUN.split())
@@ -42,6 +42,11 @@ def is_german(tokens: Iterable[str]) -> bool:
         total += 1
         found += token in _FREQUENT
     return found > _SHARE * total
+
+
+def is_function_word(token: Token) -> bool:
+    """Return whether a word is a frequent one that no name begins with."""
+    return token.lower in _FREQUENT or token.lower in _BEFORE_NOUNS
 
 
 def is_name(tokens: Sequence[Token], at: int) -> bool:

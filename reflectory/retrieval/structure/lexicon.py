@@ -27,7 +27,8 @@ SUBORDINATE = words(
 )
 PRONOUNS = words(
     "i you he she it we they me him us them himself herself itself themselves someone something "
-    "everyone everything nobody nothing anyone anything one there here mine yours hers ours theirs "
+    "everyone everybody everything nobody nothing somebody anybody anyone "
+    "anything one there here mine yours hers ours theirs "
     "myself yourself ourselves"
 )
 ADVERBS = words(
@@ -74,21 +75,29 @@ PARTICLES = words(
 INSTITUTIONS = words(
     "university institute institution ministry department agency organization organisation "
     "committee commission center centre centers centres council court society association academy "
-    "foundation fund bureau office board college school bank conference campaign union federation "
-    "prize award medal journal museum library church house party company secretary minister act "
+    "endowment foundation fund bureau office board college school bank conference campaign "
+    "union federation "
+    "prize award medal journal museum library church house party company act "
     "treaty convention treaty programme program service services"
 )
 """Words after which ``for``, ``on``, ``in`` or a later ``and`` can be part of a name."""
 
 ADDRESS = words(
     "mayor "
+    "architect journalist poet novelist painter historian philosopher "
     "mr mrs ms mx messrs mme mlle dr prof professor sir dame president senator governor minister "
     "chancellor ambassador rev reverend hon gen col lt capt sgt maj cmdr adm gov sen rep pres fr "
     "herr frau madame monsieur señor señora doctor congressman congresswoman ceo chairman director "
     "actor actress author singer composer writer physicist chemist"
 )
 """Forms of address and professions, which are not part of the name behind them."""
-BEFORE_ADDRESS = words("prime vice deputy former foreign chief executive")
+ROLES = ADDRESS | words(
+    "chief secretary head officer commissioner fellow professor member members founder "
+    "scientist adviser advisor staff minister ministers presidents directors "
+    "senators leader manager coach captain speaker judge"
+)
+"""Words before *of* that say what somebody is of the name behind it."""
+BEFORE_ADDRESS = words("prime vice federal deputy former foreign chief executive")
 
 ABBREVIATIONS = ADDRESS | words("st mt ft jr sr no inc ltd co corp bros")
 """Words that a full stop follows inside a name."""
@@ -103,7 +112,13 @@ NOT_SURNAME_FIRST = words(
 )
 """First words of names whose last word does not stand for the whole."""
 
+UNITS = words(
+    "mhz khz ghz kw mw kwh mwh gb mb kb tv cd dvd cds dvds eps kilometers kilometres celsius"
+)
+"""Units and carriers that are written with capitals and are no names."""
+
 GROUPS = words(
+    "northern southern eastern western "
     "ottomans aztec aztecs inca incas olympic "
     "american british english french german italian spanish russian chinese japanese korean "
     "indian canadian australian dutch swedish norwegian danish finnish polish greek turkish irish "

@@ -10,15 +10,13 @@ from typing import NamedTuple
 from pydantic import Field
 
 from reflectory.errors import UserError
-from reflectory.retrieval.structure.aliases import stated_aliases
 from reflectory.retrieval.structure.gazetteer import Gazetteer, Hit
-from reflectory.retrieval.structure.keys import bare_title, is_acronym_of, name_key
-from reflectory.retrieval.structure.lexicon import FUNCTION_WORDS, PARTICLES
+from reflectory.retrieval.structure.joining import aliases_of, joined_keys, local_names
+from reflectory.retrieval.structure.keys import bare_title, name_key
+from reflectory.retrieval.structure.lexicon import FUNCTION_WORDS
 from reflectory.retrieval.structure.records import DocumentStructure
-from reflectory.retrieval.structure.short_forms import short_forms, without_suffix
 from reflectory.types import Document, Record
 
-_SMALL = FUNCTION_WORDS | PARTICLES
 _UNLINKED = frozenset({"number"})
 
 Place = tuple[int, int, int]
@@ -68,8 +66,9 @@ def link_entities(
         UserError: The two do not belong together.
     """
     _check(documents, structures)
-    local = [_local_names(d, s) for d, s in zip(documents, structures, strict=True)]
-    canon = _joined(documents, structures, local)
+    titles = {name_key(document.title) for document in documents} - {""}
+    local = [local_names(d, s, titles) for d, s in zip(documents, structures, strict=True)]
+    canon = joined_keys(documents, structures, titles)
     hits = _subjects_found(documents, structures)
     tally = _Tally()
     rows = [
@@ -96,7 +95,7 @@ def link_entities(
             )
             for row in rows
         ),
-        aliases=_aliases(local, canon, ids),
+        aliases=aliases_of(local, canon, ids),
     )
 
 
@@ -106,91 +105,6 @@ def _check(documents: Sequence[Document], structures: Sequence[DocumentStructure
             f"{len(documents)} documents and {len(structures)} structures do not belong together",
             hint="give the structure of every document, in the order of the documents",
         )
-
-
-def _local_names(document: Document, structure: DocumentStructure) -> dict[str, str]:
-    """Return what each key of a document stands for there, where that is a fuller one."""
-    names = [m.name for m in structure.mentions if m.kind == "name"]
-    forms = short_forms([*structure.subjects, *names])
-    for name, alias in stated_aliases(document.text, structure.mentions):
-        full, short = name_key(name), name_key(alias)
-        if full and short and full != short:
-            forms.setdefault(short, forms.get(full, full))
-    return forms
-
-
-def _joined(
-    documents: Sequence[Document],
-    structures: Sequence[DocumentStructure],
-    local: Sequence[Mapping[str, str]],
-) -> dict[str, str]:
-    """Return the canonical key of every key that has another one, by aliases that are stated."""
-    claims: defaultdict[str, set[str]] = defaultdict(set)
-    stripped: set[str] = set()
-    titles: set[str] = set()
-    for document, structure in zip(documents, structures, strict=True):
-        full, bare = name_key(document.title), name_key(bare_title(document.title))
-        if full:
-            titles.add(full)
-        if full and bare and full != bare:
-            claims[bare].add(full)
-            stripped.add(bare)
-        for name, alias in stated_aliases(document.text, structure.mentions):
-            one, other = name_key(name), name_key(alias)
-            if one and other and one != other:
-                claims[other].add(one)
-        main = bare or (name_key(structure.subjects[0]) if structure.subjects else "")
-        for name in structure.subjects:
-            key = name_key(name)
-            if _same_subject(main, key):
-                claims[key].add(main)
-    union = _Union()
-    for alias, fulls in sorted(claims.items()):
-        # A title of its own is another thing than what a title with brackets is short for,
-        # and a single word is too little to tell.
-        apart = alias in titles and (alias in stripped or " " not in alias)
-        own = {alias} if apart else set()
-        if len(fulls | own) == 1:
-            union.join(alias, next(iter(fulls)))
-    return union.canonical()
-
-
-def _same_subject(main: str, other: str) -> bool:
-    """Return whether a document's other subject is its main one under another name."""
-    if not main or not other or main == other:
-        return False
-    one, two = without_suffix(main.split()), without_suffix(other.split())
-    if is_acronym_of(main, two, small=_SMALL) or is_acronym_of(other, one, small=_SMALL):
-        return True
-    # "Tom Hanks" and "Thomas Jeffrey Hanks", but not "History of Rome" and "Rome".
-    return len(one) > 1 and len(two) > 1 and one[-1] == two[-1] and not _SMALL & {*one, *two}
-
-
-class _Union:
-    """Sets of keys that name one thing."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
-
-    def _root(self, key: str) -> str:
-        while self._parents.get(key, key) != key:
-            self._parents[key] = self._parents.get(self._parents[key], self._parents[key])
-            key = self._parents[key]
-        return key
-
-    def join(self, one: str, other: str) -> None:
-        """Make two keys name the same."""
-        first, second = sorted((self._root(one), self._root(other)))
-        self._parents.setdefault(first, first)
-        self._parents[second] = first
-
-    def canonical(self) -> dict[str, str]:
-        """Return for every joined key the fullest of its set (the first of equals)."""
-        groups: defaultdict[str, list[str]] = defaultdict(list)
-        for key in self._parents:
-            groups[self._root(key)].append(key)
-        best = {root: min(keys, key=lambda k: (-len(k), k)) for root, keys in groups.items()}
-        return {key: best[self._root(key)] for key in self._parents}
 
 
 def _subjects_found(
@@ -243,11 +157,13 @@ def _document_rows(
         key = forms.get(key, key)
         return canon.get(key, key)
 
-    about = set()
+    about: set[str] = set()
     for name in structure.subjects:
         if key := name_key(name):
-            about.add(entity(key))
-            tally.surfaces[entity(key)][name] += 0
+            # A bare title that several documents share is a subject of all of them.
+            for subject in {entity(key), canon.get(key, key)}:
+                about.add(subject)
+                tally.surfaces[subject][name] += 0
             if name == document.title:
                 tally.titles[entity(key)][bare_title(name)] += 1
     mentions = []
@@ -290,20 +206,3 @@ def _additional(
         if not same and not part:
             kept.append(hit)
     return kept
-
-
-def _aliases(
-    local: Sequence[Mapping[str, str]], canon: Mapping[str, str], ids: Mapping[str, int]
-) -> dict[str, int]:
-    """Return the keys that are no entity themselves and name the same one everywhere."""
-    meant: defaultdict[str, set[str]] = defaultdict(set)
-    for forms in local:
-        for short, full in forms.items():
-            meant[short].add(canon.get(full, full))
-    for key, full in canon.items():
-        meant[key].add(full)
-    return {
-        key: ids[next(iter(fulls))]
-        for key, fulls in sorted(meant.items())
-        if key not in ids and len(fulls) == 1 and fulls <= ids.keys()
-    }

@@ -25,6 +25,8 @@ from reflectory.retrieval.structure.lexicon import (
     MONTHS,
     NUMERALS,
     PARTICLES,
+    ROLES,
+    UNITS,
 )
 from reflectory.retrieval.structure.records import Mention
 from reflectory.retrieval.structure.tokens import Token, quoted_titles
@@ -35,6 +37,8 @@ _LONGEST = 12
 
 _LINKS = words("of for on in and the")
 _ORDINALS = NUMERALS | {"first"}
+_NTH = ("st", "nd", "rd", "th")
+_NO_NAMES = ROLES | BEFORE_ADDRESS | _LINKS
 _JOINED_POSSESSIVE = words(
     "king queen people women men children veterans saint st world hitchhiker"
 )
@@ -108,7 +112,9 @@ def _candidates(
     at = 0
     while at < len(tokens):
         token = tokens[at]
-        if not token.capital or token.start in blocked or not _may_begin(tokens, at):
+        written = token.capital or token.text[0].isdigit()
+        small = is_german and german.is_function_word(token)
+        if not written or small or token.start in blocked or not _may_begin(tokens, at):
             at += 1
             continue
         last = _end_of_run(tokens, at, blocked, is_german)
@@ -122,6 +128,8 @@ def _candidates(
 
 def _may_begin(tokens: Sequence[Token], at: int) -> bool:
     token = tokens[at]
+    if token.text[0].isdigit():  # 20th Century Fox, but no part numbers
+        return at + 1 < len(tokens) and tokens[at + 1].capital and token.lower.endswith(_NTH)
     if token.lower not in FUNCTION_WORDS:
         return True
     if at == 0:
@@ -152,6 +160,8 @@ def _end_of_run(tokens: Sequence[Token], first: int, blocked: set[int], is_germa
             last = at + 1
         elif not _links(token, before, head, is_german) or at + 1 - last > 3:
             break
+        else:
+            head.add(token.lower)
         at += 1
     return last
 
@@ -179,10 +189,12 @@ def _links(token: Token, before: Token, head: set[str], is_german: bool) -> bool
         return lower in german.PARTICLES
     if lower == "the":
         return before.lower in _LINKS and before.lower != "the"
-    if lower == "of" or lower in PARTICLES:
+    if lower == "of":
+        return before.lower not in ROLES
+    if lower in PARTICLES:
         return True
-    if lower in {"and", "or"}:
-        return bool(head & INSTITUTIONS)
+    if lower in {"and", "or"}:  # the Department of Health and Human Services
+        return bool(head & INSTITUTIONS and head & _LINKS)
     return lower in _LINKS and (before.lower in INSTITUTIONS or token.capital)
 
 
@@ -202,12 +214,16 @@ def _without_address(tokens: Sequence[Token], first: int, last: int) -> int:
 
 
 def _is_noise(tokens: Sequence[Token], first: int, last: int) -> bool:
+    if all(t.lower in _NO_NAMES or t.text.isdigit() for t in tokens[first : last + 1]):
+        return True  # "the Vice President", "Chief of Staff"
+    if tokens[first].lower in _NO_NAMES and tokens[last].lower in _NO_NAMES:
+        return True  # "Chief Operating Officer"
     if first < last:
         return False
     token = tokens[first]
     if len(token.text) == 1 or token.lower in MONTHS or token.lower in DAYS:
         return True
-    return not token.text.isupper() and token.lower in ADDRESS | COMPANY_FORMS
+    return not token.text.isupper() and token.lower in ADDRESS | COMPANY_FORMS | UNITS
 
 
 def _decided(sentences: Sequence[Sentence], found: Sequence[_Candidate]) -> list[_Candidate]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reflectory.retrieval.structure.chunks import DATE, NAME, Chunk, Item
+from reflectory.retrieval.structure.lexicon import BE
 from reflectory.retrieval.structure.records import Mention, Relation
 
 _PLACE = 3
 """Prepositional phrases behind an object that are read."""
 
+_NEGATIONS = frozenset({"not", "never"})
 _INSERTION = 40
 """Chunks between brackets that are stepped over to the subject."""
 
@@ -172,7 +174,8 @@ class _Reader:
     def _objects(self, at: int, subjects: list[int]) -> Iterator[tuple[str, int]]:
         chunk = self.chunks[at]
         verb = self._verb(chunk)
-        copula = set(self._tags(chunk)) <= {"A", "B"}
+        inside = self.items[chunk.first : chunk.last + 1]
+        copula = all(item.tag in "AB" for item in inside) and any(i.lower in BE for i in inside)
         after = at + 1
         while self._kind(after) == "B":
             after += 1
@@ -203,7 +206,11 @@ class _Reader:
 
     def _verb(self, chunk: Chunk) -> str:
         first = chunk.first
-        while first < chunk.last and self.items[first].tag == "B":
+        while (
+            first < chunk.last
+            and self.items[first].tag == "B"
+            and self.items[first].lower not in _NEGATIONS
+        ):
             first += 1
         return self._words(first, chunk.last)
 
