@@ -1,49 +1,232 @@
-"""``reflectory index``: documents into a saved index."""
+"""``reflectory index``: documents into a saved index, and a look into one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reflectory.cli.common import err, out, print_json
+from reflectory.cli.common import err, out, print_json, progress_bar
+from reflectory.errors import UserError
+
+if TYPE_CHECKING:
+    from reflectory.models.protocol import Embedder
+    from reflectory.retrieval import IndexRetriever, PassageIndex
+    from reflectory.types import PathStep, ScoredPassage
 
 
 def index(
-    documents: Annotated[list[str], typer.Argument(help="Files, folders, dataset:NAME.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the index.")],
+    documents: Annotated[
+        list[str], typer.Argument(help="Files, folders, dataset:NAME; or one saved index.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the index.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="Search the saved index.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Most passages for --query.")] = 8,
+    stats: Annotated[bool, typer.Option("--stats", help="Describe the saved index.")] = False,
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the knowledge graph: .graphml, .json; .png, .svg or .pdf draw it. "
+            "With --query what surrounds the passages found."
+        ),
+    ] = None,
     embedder: Annotated[str, typer.Option(help="local, local:PATH_OR_HUB_ID")] = "local",
-    passage_tokens: Annotated[int, typer.Option(help="Most tokens of a passage.")] = 120,
+    passage_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of a passage; 120 for a new index.")
+    ] = None,
+    extractor: Annotated[str, typer.Option(help="rules, or spacy:PACKAGE_OR_PATH")] = "rules",
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build anew what is at --output.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Read documents, cut them into passages, embed them and save the index.
+    """Build an index of documents, or extend the one at --output; search and describe one.
+
+    Only what is new is embedded: a document that is in the index as it is costs nothing,
+    one with a known id and another text takes the old one's place.
 
     Example: reflectory index notes/ papers/ -o notes.index
+
+    Example: reflectory index notes.index --query "Who designed the probe?" --top 4
     """
+    from reflectory.models.embedders import resolve_embedder
+    from reflectory.retrieval import IndexRetriever, PassageIndex, resolve_extractor
+
+    if output is not None:
+        if query is not None or stats or graph is not None:
+            raise typer.BadParameter(
+                "--query, --stats and --graph look into a saved index: give it in place of "
+                "the documents, and leave --output out"
+            )
+        facts = _build(
+            documents, output, resolve_embedder(embedder), passage_tokens, extractor, rebuild
+        )
+        for skipped in facts["skipped"]:
+            err.print(f"skipped {skipped['path']}: {skipped['reason']}", markup=False)
+        if json:
+            print_json(facts)
+        else:
+            out.print(f"{facts['documents']} documents, {facts['passages']} passages in {output}")
+        return
+    if len(documents) != 1 or (query is None and not stats and graph is None):
+        raise typer.BadParameter(
+            "nothing to do: give --output for an index to build, or one saved index and "
+            "--query, --stats or --graph"
+        )
+    model = resolve_embedder(embedder)
+    loaded = PassageIndex.load(documents[0], model)
+    retriever = IndexRetriever(loaded, model, extractor=resolve_extractor(extractor))
+    _look(retriever, query, top, stats, graph, json=json)
+
+
+def _build(
+    documents: list[str],
+    output: Path,
+    embedder: Embedder,
+    passage_tokens: int | None,
+    extractor: str,
+    rebuild: bool,
+) -> dict[str, Any]:
+    """Build or extend, and return what is to be told."""
     from reflectory.background import BACKGROUND
     from reflectory.config import RetrievalConfig
-    from reflectory.models.embedders import resolve_embedder
-    from reflectory.retrieval import PassageIndex, read_documents
+    from reflectory.retrieval import PassageIndex, is_index, read_documents, resolve_extractor
+    from reflectory.retrieval.embedding_cache import CachedEmbedder
 
-    budget = RetrievalConfig(passage_tokens=passage_tokens)
+    budget = (
+        RetrievalConfig()
+        if passage_tokens is None
+        else RetrievalConfig(passage_tokens=passage_tokens)
+    )
+    reader = resolve_extractor(extractor)
     read = read_documents(documents)
-    with err.status(f"embedding {len(read.documents)} documents"):
-        built = BACKGROUND.run(
-            PassageIndex.build(
-                read.documents, resolve_embedder(embedder), passage_tokens=budget.passage_tokens
-            )
+    old = None if rebuild or not is_index(output) else PassageIndex.load(output, embedder)
+    if old is not None and passage_tokens not in (None, old.passage_tokens):
+        raise UserError(
+            f"the index {output} was cut into passages of at most {old.passage_tokens} tokens, "
+            f"not of {passage_tokens}",
+            hint="leave --passage-tokens out, or build the index anew with --rebuild",
         )
-    built.save(output)
-    for skipped in read.skipped:
-        err.print(f"skipped {skipped.path}: {skipped.reason}", markup=False)
-    facts = {
+    with progress_bar() as bar:
+        task = bar.add_task("embedding passages", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if old is None:
+            work = PassageIndex.build(
+                read.documents,
+                CachedEmbedder(embedder),
+                passage_tokens=budget.passage_tokens,
+                extractor=reader,
+                progress=progress,
+            )
+        else:
+            work = old.extended(read.documents, embedder, extractor=reader, progress=progress)
+        built = BACKGROUND.run(work)
+        bar.update(task, description="writing the index")
+        built.save(output)
+    return {
         "index": str(output),
         "documents": len(built.documents),
         "passages": len(built.passages),
+        "added": len(built.documents) - (len(old.documents) if old is not None else 0),
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in read.skipped],
     }
+
+
+def _look(
+    retriever: IndexRetriever,
+    query: str | None,
+    top: int,
+    stats: bool,
+    graph: Path | None,
+    *,
+    json: bool,
+) -> None:
+    from reflectory.background import BACKGROUND
+
+    loaded = retriever.index
+    report: dict[str, Any] = {}
+    found: list[ScoredPassage] = []
+    if stats:
+        report["stats"] = _stats(loaded)
+    if query is not None:
+        found = BACKGROUND.run(retriever.retrieve(query, per_document=top, limit=top))
+        report["passages"] = [_row(scored) for scored in found]
+    if graph is not None:
+        from reflectory.report.knowledge_graph import write_knowledge_graph
+
+        write_knowledge_graph(loaded, graph, found if query is not None else None)
+        report["graph"] = str(graph)
     if json:
-        print_json(facts)
-    else:
-        out.print(f"{facts['documents']} documents, {facts['passages']} passages in {output}")
+        print_json(report)
+        return
+    for name, value in report.get("stats", {}).items():
+        out.print(f"{name:>12}  {value}", highlight=False)
+    for number, scored in enumerate(found, start=1):
+        passage = scored.passage
+        out.print(f"[bold]{number}[/bold]  {scored.score:.3f}  ", end="")
+        out.print(passage.title or passage.id, style="bold", markup=False, highlight=False)
+        out.print(f"   {_told(scored.path, loaded)}", style="dim", markup=False, highlight=False)
+        out.print(f"   {passage.text}", markup=False, highlight=False)
+    if graph is not None:
+        out.print(f"the graph is in {graph}", markup=False)
+
+
+def _stats(loaded: PassageIndex) -> dict[str, Any]:
+    graph = loaded.graph
+    vectors = loaded.vectors.description
+    facts: dict[str, Any] = {
+        "documents": len(loaded.documents),
+        "passages": len(loaded.passages),
+        "characters": sum(len(passage.text) for passage in loaded.passages),
+        "embedder": loaded.embedder_fingerprint,
+        "dimension": loaded.dimension,
+        "vectors": f"{vectors.kind}, measured recall {vectors.recall:.3f}: {vectors.note}",
+        "fingerprint": loaded.fingerprint,
+    }
+    if graph is not None:
+        facts |= {
+            "extractor": loaded.extractor_fingerprint,
+            "entities": len(graph.keys),
+            "mentions": int(graph.mentions.sum()),
+            "relations": len(graph.relations),
+            "joined": int((graph.frequency > 1).sum()),
+            "similar": int(graph.similarity.nnz) // 2,
+        }
+    return facts
+
+
+def _row(scored: ScoredPassage) -> dict[str, Any]:
+    passage = scored.passage
+    return {
+        "title": passage.title,
+        "text": passage.text,
+        "source": passage.source,
+        "start": passage.start,
+        "end": passage.end,
+        "score": scored.score,
+        "path": [step.model_dump() for step in scored.path],
+        "id": passage.id,
+        "document": passage.document_id,
+        "page": passage.page,
+        "licence": passage.licence,
+        "signals": scored.signals,
+    }
+
+
+def _told(path: tuple[PathStep, ...], loaded: PassageIndex) -> str:
+    """Return a path in one line; passages by the title of their document."""
+    titles = {document.id: document.title for document in loaded.documents}
+
+    def name(step: PathStep) -> str:
+        if step.kind == "passage":
+            document = step.name.rpartition("#")[0]
+            return titles.get(document) or step.name
+        return step.name
+
+    return "".join(f" --{step.by}--> {name(step)}" if step.by else name(step) for step in path)

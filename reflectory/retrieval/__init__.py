@@ -1,7 +1,7 @@
 """Documents -> passages -> index -> S_i for each document -> the context C_t.
 
-Importing this package is light: faiss, pypdf, bs4 and langchain_core are loaded
-when they are first needed.
+Importing this package is light: faiss, langchain_core and the libraries that read
+documents are loaded when they are first needed.
 """
 
 from reflectory.retrieval.context import aggregate, extend, render_passages
@@ -17,6 +17,7 @@ from reflectory.retrieval.reading import (
 )
 from reflectory.retrieval.resolve import resolve_retriever
 from reflectory.retrieval.retriever import DocumentRetriever, IndexRetriever, Retriever
+from reflectory.retrieval.structure import resolve_extractor
 
 __all__ = [
     "DocumentRetriever",
@@ -34,6 +35,7 @@ __all__ = [
     "preprocess",
     "read_documents",
     "render_passages",
+    "resolve_extractor",
     "resolve_retriever",
     "split_passages",
 ]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from reflectory.config import RetrievalConfig
-from reflectory.errors import UserError
+from reflectory.errors import StorageError
 from reflectory.models.protocol import Embedder, content_hash
-from reflectory.retrieval.index import PassageIndex
+from reflectory.retrieval.index import PassageIndex, built_for, check_embedder, check_extractor
 from reflectory.retrieval.passages import estimate_tokens
-from reflectory.retrieval.reading.records import SkippedFile
+from reflectory.retrieval.reading import SkippedFile
+from reflectory.retrieval.search.layers import LayeredSearch
+from reflectory.retrieval.structure import Extractor, resolve_extractor
 from reflectory.types import Document, ScoredPassage
+
+_log = logging.getLogger(__name__)
+
+_VERSION = 2
+"""Raised when the same index and configuration begin to find something else."""
 
 _PROBE = (
     "Ice on Mars? In 1976, Viking-2 measured -120 °C; naïve models said otherwise (see Fig. 3)."
@@ -59,40 +67,63 @@ class Retriever(Protocol):
 
 
 class IndexRetriever:
-    """Searches an index that exists already.
+    """Searches an index that exists already, with the layers of a configuration.
 
     Args:
         index: The index.
         embedder: Embeds the queries.
+        config: Which layers are on, and what finds the names in a question; the
+            defaults when ``None``, without layers that the index was not built for.
+        extractor: Finds names; the one that the configuration names when ``None``.
 
     Raises:
-        UserError: The index was made with another embedder.
+        UserError: The index was made with another embedder or extractor, or without a
+            layer that the configuration names.
     """
 
-    def __init__(self, index: PassageIndex, embedder: Embedder) -> None:
-        if index.embedder_fingerprint != embedder.fingerprint:
-            raise UserError(
-                f"the index was made with the embedder {index.embedder_fingerprint}, "
-                f"not with {embedder.fingerprint}",
-                hint="use that embedder, or build the index again with this one",
-            )
+    def __init__(
+        self,
+        index: PassageIndex,
+        embedder: Embedder,
+        config: RetrievalConfig | None = None,
+        *,
+        extractor: Extractor | None = None,
+    ) -> None:
+        check_embedder(index, embedder)
         self.index = index
         self._embedder = embedder
+        self._layers = (config or RetrievalConfig()).layers
+        if config is None:
+            self._layers = tuple(layer for layer in self._layers if _possible(layer, index))
+        if "graph" in self._layers and index.graph is not None:
+            extractor = extractor or resolve_extractor((config or RetrievalConfig()).extractor)
+            check_extractor(index, extractor)
+        self._search = LayeredSearch(index, self._layers, extractor)
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the index, its embedder included."""
-        return self.index.fingerprint
+        """Identity of the index, its embedder included, and of the layers."""
+        return f"{self.index.fingerprint}/{_VERSION}:{','.join(self._layers)}"
 
     async def prepare(self) -> int:
-        """Return the number of documents; there is nothing left to do."""
+        """Make what the layers need; return the number of documents."""
+        await asyncio.to_thread(self._search.prepare)
         return len(self.index.documents)
 
     async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
-        """Embed the query and search; see :class:`Retriever`."""
+        """Embed the query and search; see :class:`Retriever`.
+
+        Raises:
+            UserError: A number is below 1.
+        """
         (vector,) = await self._embedder.embed([query])
-        # FAISS releases the interpreter while it searches, so other loops go on.
-        return await asyncio.to_thread(self.index.search_per_document, vector, per_document, limit)
+        return await asyncio.to_thread(self._search.search, query, vector, per_document, limit)
+
+
+def _possible(layer: str, index: PassageIndex) -> bool:
+    if layer in ("lexical", "rerank"):
+        return index.lexical is not None
+    return layer != "graph" or index.graph is not None
 
 
 class DocumentRetriever:
@@ -101,11 +132,13 @@ class DocumentRetriever:
     Args:
         documents: The documents.
         embedder: Embeds passages and queries.
-        config: How long a passage may be.
+        config: How long a passage may be, and which layers are on.
         count_tokens: Counts the tokens of a passage, best as the student does; an
             estimate from the bytes when ``None``.
         skipped: What was not read, for whoever reports it.
         progress: Called with (passages embedded, passages in all) while indexing.
+        passage_embedder: What embeds passages: ``embedder`` itself, or a cache in front
+            of it. Where the cache cannot be used, ``embedder`` takes its place.
     """
 
     def __init__(
@@ -117,11 +150,14 @@ class DocumentRetriever:
         count_tokens: Callable[[str], int] | None = None,
         skipped: Sequence[SkippedFile] = (),
         progress: Callable[[int, int], None] | None = None,
+        passage_embedder: Embedder | None = None,
     ) -> None:
         self.documents = tuple(documents)
         self.skipped = tuple(skipped)
         self._embedder = embedder
-        self._passage_tokens = config.passage_tokens
+        self._passage_embedder = passage_embedder or embedder
+        self._config = config
+        self._extractor = resolve_extractor(config.extractor) if "graph" in config.layers else None
         self._count_tokens = count_tokens or estimate_tokens
         self._progress = progress
         self._ready: IndexRetriever | None = None
@@ -130,15 +166,18 @@ class DocumentRetriever:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of documents, embedder and passage length, known before indexing."""
+        """Identity of documents, embedder, passage length and layers, known before indexing."""
         if not self._fingerprint:
             # A function has no identity of its own; what it counts for one text
             # of many kinds of token tells one tokenizer from another.
             digest = content_hash(
                 [content_hash(document.model_dump(mode="json")) for document in self.documents],
                 self._embedder.fingerprint,
-                self._passage_tokens,
+                self._config.passage_tokens,
                 self._count_tokens(_PROBE),
+                _VERSION,
+                list(self._config.layers),
+                self._extractor.fingerprint if self._extractor is not None else "",
             )
             self._fingerprint = f"documents:{digest[:32]}"
         return self._fingerprint
@@ -165,15 +204,28 @@ class DocumentRetriever:
             return self._ready
         async with self._lock_of_this_loop():
             if self._ready is None:
-                index = await PassageIndex.build(
-                    self.documents,
-                    self._embedder,
-                    passage_tokens=self._passage_tokens,
-                    count_tokens=self._count_tokens,
-                    progress=self._progress,
+                try:
+                    index = await self._built(self._passage_embedder)
+                except StorageError as error:
+                    if self._passage_embedder is self._embedder:
+                        raise
+                    _log.warning("passages are embedded without the cache: %s", error)
+                    index = await self._built(self._embedder)
+                self._ready = IndexRetriever(
+                    index, self._embedder, self._config, extractor=self._extractor
                 )
-                self._ready = IndexRetriever(index, self._embedder)
         return self._ready
+
+    async def _built(self, embedder: Embedder) -> PassageIndex:
+        return await PassageIndex.build(
+            self.documents,
+            embedder,
+            passage_tokens=self._config.passage_tokens,
+            count_tokens=self._count_tokens,
+            layers=built_for(self._config.layers),
+            extractor=self._extractor,
+            progress=self._progress,
+        )
 
     def _lock_of_this_loop(self) -> asyncio.Lock:
         # An asyncio lock belongs to one event loop, a retriever may outlive it. Two

@@ -8,6 +8,7 @@ import pytest
 
 from reflectory.config import RetrievalConfig
 from reflectory.retrieval import (
+    IndexRetriever,
     PassageIndex,
     aggregate,
     read_documents,
@@ -82,8 +83,14 @@ def test_most_questions_find_a_document_with_their_answer(index, embedder, count
 
 def test_a_saved_index_finds_the_same(index, embedder, tmp_path):
     again = PassageIndex.load(index.save(tmp_path / "index"), embedder)
-    (query,) = asyncio.run(embedder.embed(["How large was the explosion?"]))
-    assert again.search(query, 5) == index.search(query, 5)
+    question = "How large was the explosion?"
+
+    def found(searched):
+        retriever = IndexRetriever(searched, embedder)
+        return asyncio.run(retriever.retrieve(question, per_document=2, limit=5))
+
+    assert len(found(again)) == 5
+    assert found(again) == found(index)
 
 
 def test_no_special_token_of_the_default_student_survives_in_a_passage(tokenizer):

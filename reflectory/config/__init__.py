@@ -1,0 +1,28 @@
+"""One validated configuration, from Python or YAML.
+
+Every problem is reported at once, with the field that has it. Values are plain
+data: live objects (a model, a retriever, a user's grader) are handed to
+:class:`~reflectory.loop.ReflectiveLoop` beside the configuration.
+"""
+
+from reflectory.config.base import Settings, Unit, problems_of
+from reflectory.config.levels import DEFAULT_LEVELS, Level
+from reflectory.config.loop import LoopConfig, SamplingConfig
+from reflectory.config.retrieval import Layer, RetrievalConfig
+from reflectory.config.run import RunConfig
+from reflectory.config.training import CurationConfig, TrainingConfig
+
+__all__ = [
+    "DEFAULT_LEVELS",
+    "CurationConfig",
+    "Layer",
+    "Level",
+    "LoopConfig",
+    "RetrievalConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "Settings",
+    "TrainingConfig",
+    "Unit",
+    "problems_of",
+]

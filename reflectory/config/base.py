@@ -1,0 +1,42 @@
+"""What all parts of the configuration share: frozen, strict, every problem at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reflectory.errors import ConfigError
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Return one readable line per problem of a pydantic error."""
+    lines = []
+    for item in error.errors(include_url=False, include_context=False):
+        field = ".".join(str(part) for part in item["loc"]) or "configuration"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such field; see docs/configuration.md for those there are"
+        given = (
+            "" if item["type"] in {"missing", "extra_forbidden"} else f" (got {item['input']!r})"
+        )
+        lines.append(f"{field}: {message}{given}"[:400])
+    return lines
+
+
+class Settings(BaseModel):
+    """Base of all parts of the configuration: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise ConfigError(problems_of(error), source=type(self).__name__) from error
+
+    # Nested parts are validated by pydantic's core and not through this
+    # constructor, so that the problems of all parts arrive in one error.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]

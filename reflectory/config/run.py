@@ -1,0 +1,134 @@
+"""Everything that a command needs, from Python or YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from reflectory.config.base import Settings, problems_of
+from reflectory.config.loop import LoopConfig
+from reflectory.config.training import CurationConfig, TrainingConfig
+from reflectory.errors import ConfigError, UserError
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, but the line break U+0085 is escaped: it would be read back as a space."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if "\x85" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+class RunConfig(Settings):
+    """Everything that a command needs: what to read, who speaks, and how.
+
+    Attributes:
+        documents: Files and folders; or one saved index.
+        instructions: A file (one per line, or JSON Lines with ``instruction``) or a list.
+        teacher: ``local``, ``local:PATH_OR_HUB_ID`` or ``PROVIDER:MODEL``.
+        student: The same; it may be another model.
+        teacher_adapter: Folder of a LoRA adapter for the teacher.
+        student_adapter: Folder of a LoRA adapter for the student.
+        embedder: ``local`` or ``local:PATH_OR_HUB_ID``.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` (processors) or ``float32``
+            (exact reproducibility: every call is computed by itself).
+        concurrency: Loops that run at the same time.
+        loop: The loop itself.
+        curation: Which parts of trajectories become rows.
+        training: The LoRA round.
+    """
+
+    documents: tuple[str, ...] = ()
+    instructions: str | tuple[str, ...] = ()
+    teacher: str = Field(default="local", min_length=1)
+    student: str = Field(default="local", min_length=1)
+    teacher_adapter: str | None = None
+    student_adapter: str | None = None
+    embedder: str = Field(default="local", min_length=1)
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
+    concurrency: int = Field(default=8, ge=1, le=10_000)
+    loop: LoopConfig = LoopConfig()
+    curation: CurationConfig = CurationConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("documents", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        many = (value,) if isinstance(value, str | Path) else value
+        if isinstance(many, list | tuple):
+            return tuple(str(item) if isinstance(item, Path) else item for item in many)
+        return many
+
+    @classmethod
+    def from_dict(cls, data: Any, *, source: str = "configuration") -> Self:
+        """Build a configuration from plain data.
+
+        Raises:
+            ConfigError: With every problem that the data has.
+        """
+        if not isinstance(data, dict):
+            raise ConfigError([f"expected fields, got {type(data).__name__}"], source=source)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(problems_of(error), source=source) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a YAML file. Paths in it are taken relative to the file's folder.
+
+        Raises:
+            UserError: The file cannot be read or is not YAML.
+            ConfigError: With every problem that the configuration has.
+        """
+        file = Path(path)
+        try:
+            data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"cannot read the configuration {file}: {error.strerror or error}",
+                hint="pass the path of a YAML file",
+            ) from error
+        except (ValueError, RecursionError, yaml.YAMLError) as error:  # bad text, dates, nesting
+            raise UserError(
+                f"the configuration {file} is not YAML: {error}",
+                hint="see docs/configuration.md for an example",
+            ) from error
+        return cls.from_dict({} if data is None else data, source=str(file)).anchored(file.parent)
+
+    def anchored(self, folder: Path) -> Self:
+        """Return a copy whose relative paths are those of ``folder``."""
+
+        def anchor(path: str) -> str:
+            # A data set has a name, and no place.
+            named = path.startswith("dataset:")
+            return path if named or Path(path).is_absolute() else str(folder / path)
+
+        def anchor_model(name: str) -> str:
+            kind, colon, place = name.partition(":")
+            # A hub id looks like a relative path; it is one if the folder is there.
+            is_folder = kind == "local" and bool(place) and (folder / place).is_dir()
+            return f"{kind}{colon}{anchor(place)}" if is_folder else name
+
+        changes: dict[str, Any] = {"documents": tuple(anchor(d) for d in self.documents)}
+        for name in ("teacher", "student", "embedder"):
+            changes[name] = anchor_model(getattr(self, name))
+        if isinstance(self.instructions, str) and self.instructions:
+            changes["instructions"] = anchor(self.instructions)
+        for name in ("teacher_adapter", "student_adapter"):
+            if getattr(self, name) is not None:
+                changes[name] = anchor(getattr(self, name))
+        return self.model_copy(update=changes)
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML that :meth:`load` reads back."""
+        data = self.model_dump(mode="json")
+        return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))

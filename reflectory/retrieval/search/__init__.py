@@ -1,0 +1,1 @@
+"""Search in layers: first hits, a walk over the graph, pairs, and why a passage was chosen."""
