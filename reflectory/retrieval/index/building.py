@@ -188,10 +188,11 @@ def _joined(
     vectors = _vectors(old, cut, rows, whole=whole)
     lexical = None
     if "lexical" in layers:
-        before = None
-        if old is not None and old.lexical is not None:
-            before = old.lexical if whole else old.lexical.taken(cut.kept_rows.tolist())
-        lexical = LexicalIndex.build((embedded_text(p) for p in cut.passages), before=before)
+        lexical = LexicalIndex.build(
+            (embedded_text(p) for p in cut.passages),
+            before=None if old is None else old.lexical,
+            kept=cut.kept_rows.tolist(),
+        )
     parts = IndexParts(documents, passages, document_of, vectors, lexical=lexical)
     if extractor is None or "graph" not in layers:
         return parts

@@ -58,9 +58,18 @@ class RecordLines(Sequence[R], Generic[R]):
     def __init__(self, path: Path, kind: type[R]) -> None:
         self._path = path
         self._kind = kind
-        offsets: NDArray[np.int64] = np.load(_offsets_of(path), allow_pickle=False)
+        try:
+            offsets: NDArray[np.int64] = np.load(_offsets_of(path), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise IntegrityError(
+                f"{_offsets_of(path)} is damaged: {error}", hint="build the index again"
+            ) from error
         size = path.stat().st_size
-        rises = offsets.ndim == 1 and len(offsets) > 0 and bool((np.diff(offsets) > 0).all())
+        rises = (
+            (offsets.ndim, offsets.dtype) == (1, np.int64)
+            and len(offsets) > 0
+            and bool((np.diff(offsets) > 0).all())
+        )
         if not rises or offsets[0] != 0 or offsets[-1] != size:
             raise IntegrityError(
                 f"{path} is damaged: it has {size} bytes, its offsets say otherwise",

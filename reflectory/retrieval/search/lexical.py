@@ -42,43 +42,49 @@ class LexicalIndex:
         return len(self._offsets) - 1
 
     @classmethod
-    def build(cls, texts: Iterable[str], *, before: Self | None = None) -> Self:
+    def build(
+        cls,
+        texts: Iterable[str],
+        *,
+        before: Self | None = None,
+        kept: Sequence[int] | None = None,
+    ) -> Self:
         """Index texts.
 
         Args:
             texts: The texts; one without words is never found.
             before: An index whose texts come first, with the terms that it knows of them.
+            kept: Which of its texts, in their order; all of them when ``None``.
         """
-        vocabulary = dict(before._vocabulary) if before is not None else {}
-        vocabulary.pop("", None)  # bm25s's own, always the last one
-        lists = before._lists() if before is not None else []
+        vocabulary: dict[str, int] = {}
+        lists: list[NDArray[np.int32]] = []
+        if before is not None:
+            rows = range(len(before)) if kept is None else kept
+            vocabulary, lists = before._renumbered([before._of(row) for row in rows])
         for text in texts:
             ids = [vocabulary.setdefault(term, len(vocabulary)) for term in terms(text)]
             lists.append(np.asarray(ids, dtype=np.int32))
         offsets = np.zeros(len(lists) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in lists], out=offsets[1:])
-        rows = np.concatenate(lists) if lists else np.zeros(0, dtype=np.int32)
-        return cls(_index(lists, vocabulary), rows, offsets)
-
-    def _lists(self) -> list[NDArray[np.int32]]:
-        return [self._of(row) for row in range(len(self))]
+        joined = np.concatenate(lists) if lists else np.zeros(0, dtype=np.int32)
+        return cls(_index(lists, vocabulary), joined, offsets)
 
     def _of(self, row: int) -> NDArray[np.int32]:
         return self._rows[self._offsets[row] : self._offsets[row + 1]]
 
-    def taken(self, rows: Sequence[int]) -> Self:
-        """Return an index of some of the texts, in the order given."""
-        lists = [self._of(row) for row in rows]
+    def _renumbered(
+        self, lists: Sequence[NDArray[np.int32]]
+    ) -> tuple[dict[str, int], list[NDArray[np.int32]]]:
+        """Return terms in the order of their first use, as if these texts were indexed anew."""
+        used, first = np.unique(
+            np.concatenate(lists) if lists else np.zeros(0, dtype=np.int32), return_index=True
+        )
+        used = used[np.argsort(first)]
         names = list(self._vocabulary)
-        used = np.unique(np.concatenate(lists)) if lists else np.zeros(0, dtype=np.int32)
-        place = np.full(len(names), -1, dtype=np.int32)
+        place = np.zeros(len(names), dtype=np.int32)
         place[used] = np.arange(len(used), dtype=np.int32)
-        lists = [place[ids] for ids in lists]
-        offsets = np.zeros(len(lists) + 1, dtype=np.int64)
-        np.cumsum([len(ids) for ids in lists], out=offsets[1:])
         vocabulary = {names[old]: new for new, old in enumerate(used.tolist())}
-        joined = np.concatenate(lists) if lists else np.zeros(0, dtype=np.int32)
-        return type(self)(_index(lists, vocabulary), joined, offsets)
+        return vocabulary, [place[ids] for ids in lists]
 
     def query(self, text: str) -> NDArray[np.int32]:
         """Return the ids of the terms of a question that some text has, each once, sorted."""

@@ -27,7 +27,7 @@ def terms(text: str) -> list[str]:
     English words are stemmed (Snowball); other languages lose an English ending now
     and then, which the query loses too. Scripts without spaces become bigrams.
     """
-    folded = unicodedata.normalize("NFKD", text.casefold())
+    folded = unicodedata.normalize("NFKD", text).casefold()
     folded = "".join(c for c in folded if not unicodedata.combining(c))
     found: list[str] = []
     for word in _WORD.findall(folded):
