@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflectory.agents import PromptSet, Student, Teacher
 from reflectory.agents.graders import FunctionGrader, Grader, SpokenGrader
+from reflectory.agents.verification import LexicalVerifier, Verifier
 from reflectory.alignment import StopRule
 from reflectory.config import LoopConfig
 from reflectory.errors import UserError
@@ -25,6 +26,7 @@ from reflectory.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
     from reflectory.graphs.state import LoopContext
+    from reflectory.models.embedding_cache import CachedEmbedder
     from reflectory.models.resolve import ModelPool
 
 Wrap = Callable[[Model], Model]
@@ -40,6 +42,8 @@ class Sources:
         student: The same.
         embedder: A name or an :class:`~reflectory.models.protocol.Embedder`.
         grader: A grader, a function of a task, or ``None`` for the configured one.
+        verifier: Finds the evidence for what the student says; words are compared
+            when ``None``.
         stop_rules: Rules that replace the configured ones, or ``None``.
         teacher_adapter: Folder of a LoRA adapter, or ``None``.
         student_adapter: Folder of a LoRA adapter, or ``None``.
@@ -54,6 +58,7 @@ class Sources:
     student: Any = "local"
     embedder: Any = "local"
     grader: Any = None
+    verifier: Verifier | None = None
     stop_rules: Sequence[StopRule] | None = None
     teacher_adapter: str | Path | None = None
     student_adapter: str | Path | None = None
@@ -74,8 +79,10 @@ class Parts:
         embedder: Embeds answers, instructions and passages.
         retriever: Finds passages.
         make_grader: Makes the grader for a (possibly wrapped) teacher model.
+        verifier: Finds the evidence for what the student says.
         stop_rules: Asked after every iteration.
         pool: Holds the models that were loaded here, and not those handed over.
+        remembered: The cache of the passages' vectors, where there is one.
     """
 
     config: LoopConfig
@@ -85,8 +92,10 @@ class Parts:
     embedder: Embedder
     retriever: Retriever
     make_grader: Callable[[Model], Grader]
+    verifier: Verifier
     stop_rules: tuple[StopRule, ...]
     pool: ModelPool
+    remembered: CachedEmbedder | None = None
 
     def context(self, wrap: Wrap | None = None) -> LoopContext:
         """Return the run context of the graph.
@@ -104,7 +113,13 @@ class Parts:
             config=self.config,
             retriever=self.retriever,
             teacher=Teacher(teacher, self.make_grader(teacher), self.prompts, self.config),
-            student=Student(student, self.prompts, self.config.sampling, seed=self.config.seed),
+            student=Student(
+                student,
+                self.prompts,
+                self.config.sampling,
+                seed=self.config.seed,
+                verifier=self.verifier,
+            ),
             embedder=self.embedder,
             count_tokens=self.student.count_tokens,
             stop_rules=self.stop_rules,
@@ -118,10 +133,13 @@ class Parts:
             "embedder": self.embedder.fingerprint,
             "grader": self.make_grader(self.teacher).fingerprint,
             "retriever": self.retriever.fingerprint,
+            "verifier": self.verifier.fingerprint,
         }
 
     async def aclose(self) -> None:
         """Close the models that were loaded here; those handed over stay open."""
+        if self.remembered is not None:
+            self.remembered.close()
         await self.pool.aclose()
 
 
@@ -137,7 +155,9 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     from reflectory.retrieval import resolve_retriever
 
     prompts = PromptSet.for_loop(config)
+    verifier = _verifier(sources.verifier)
     embedder = resolve_embedder(sources.embedder, device=sources.device)
+    remembered = _remembering(sources, embedder, config)
     pool = ModelPool(device=sources.device, dtype=sources.dtype)
     models: dict[str, Model] = {}
     try:
@@ -149,6 +169,7 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
             embedder,
             config.retrieval,
             count_tokens=lambda text: models["student"].count_tokens(text),
+            passage_embedder=remembered,
         )
         for role, spec, adapter in (
             ("student", sources.student, sources.student_adapter),
@@ -168,9 +189,33 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
         embedder=embedder,
         retriever=retriever,
         make_grader=make_grader,
+        verifier=verifier,
         stop_rules=rules,
         pool=pool,
+        remembered=remembered,
     )
+
+
+def _remembering(
+    sources: Sources, embedder: Embedder, config: LoopConfig
+) -> CachedEmbedder | None:
+    """Return the embedder with a cache in front of it, if it was named and not handed over."""
+    from reflectory.models.embedding_cache import CachedEmbedder
+
+    if not config.retrieval.cache_embeddings or not isinstance(sources.embedder, str):
+        return None
+    return CachedEmbedder(embedder)
+
+
+def _verifier(given: Verifier | None) -> Verifier:
+    if given is None:
+        return LexicalVerifier()
+    if not isinstance(given, Verifier):
+        raise UserError(
+            f"{type(given).__name__} is no verifier",
+            hint="pass an object with fingerprint and verify()",
+        )
+    return given
 
 
 async def _grader_factory(

@@ -21,6 +21,7 @@ from reflectory.types import Trajectory
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
+    from reflectory.agents.verification import Verifier
     from reflectory.driver import OnEvent, Review
     from reflectory.graphs.reflective_loop import LoopGraph
     from reflectory.graphs.state import LoopContext
@@ -48,6 +49,8 @@ class ReflectiveLoop:
             :class:`~reflectory.models.protocol.Embedder`.
         grader: A function of a :class:`~reflectory.agents.graders.GradingTask`,
             a grader, or ``None`` for the one that the configuration names.
+        verifier: Finds the evidence for what the student says, an object that meets
+            :class:`~reflectory.agents.verification.Verifier`; words are compared when ``None``.
         stop_rules: Replace the rules that the configuration names.
         teacher_adapter: Folder of a LoRA adapter for the teacher.
         student_adapter: Folder of a LoRA adapter for the student.
@@ -70,6 +73,7 @@ class ReflectiveLoop:
         config: LoopConfig | None = None,
         embedder: Any = "local",
         grader: Any = None,
+        verifier: Verifier | None = None,
         stop_rules: Sequence[StopRule] | None = None,
         teacher_adapter: str | Path | None = None,
         student_adapter: str | Path | None = None,
@@ -88,6 +92,7 @@ class ReflectiveLoop:
             student=student,
             embedder=embedder,
             grader=grader,
+            verifier=verifier,
             stop_rules=stop_rules,
             teacher_adapter=teacher_adapter,
             student_adapter=student_adapter,

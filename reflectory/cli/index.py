@@ -93,8 +93,8 @@ def _build(
     """Build or extend, and return what is to be told."""
     from reflectory.background import BACKGROUND
     from reflectory.config import RetrievalConfig
+    from reflectory.models.embedding_cache import CachedEmbedder
     from reflectory.retrieval import PassageIndex, is_index, read_documents, resolve_extractor
-    from reflectory.retrieval.embedding_cache import CachedEmbedder
 
     budget = (
         RetrievalConfig()

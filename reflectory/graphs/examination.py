@@ -87,6 +87,7 @@ class ExaminationNodes:
         budget = live.config.retrieval
         extra: list[ScoredPassage] = []
         if budget.per_question:
+            # Of the best so many only: what is further down has little to do with it.
             found = await live.retriever.retrieve(
                 question, per_document=budget.per_document, limit=budget.passages
             )

@@ -43,6 +43,7 @@ def resolve_retriever(
     *,
     count_tokens: Callable[[str], int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    passage_embedder: Embedder | None = None,
 ) -> Retriever:
     """Return a retriever for documents of any accepted kind.
 
@@ -59,6 +60,7 @@ def resolve_retriever(
         config: How documents become passages.
         count_tokens: Counts the tokens of a passage; estimated when ``None``.
         progress: Called with (passages embedded, passages in all) while indexing.
+        passage_embedder: As ``embedder``, for passages only: one that remembers them.
 
     Raises:
         UserError: It is none of these, or an index of another embedder.
@@ -66,7 +68,7 @@ def resolve_retriever(
         IntegrityError: The saved index is damaged.
     """
     if isinstance(documents, PassageIndex):
-        return IndexRetriever(documents, embedder)
+        return IndexRetriever(documents, embedder, config)
     if isinstance(documents, Retriever) and not isinstance(documents, type):
         return documents
     items = _items(documents)
@@ -75,7 +77,7 @@ def resolve_retriever(
     skipped: tuple[SkippedFile, ...] = ()
     if all(isinstance(item, str | Path) for item in items):
         if any(is_index(item) for item in items):
-            return _saved_index(items, embedder)
+            return _saved_index(items, embedder, config)
         result = read_documents(items)
         found, skipped = list(result.documents), result.skipped
     elif len(items) == 1 and is_langchain_retriever(items[0]):
@@ -91,6 +93,7 @@ def resolve_retriever(
         count_tokens=count_tokens,
         skipped=skipped,
         progress=progress,
+        passage_embedder=passage_embedder,
     )
 
 
@@ -103,13 +106,13 @@ def _items(documents: Any) -> list[Any]:
     return list(documents)
 
 
-def _saved_index(items: list[str | Path], embedder: Embedder) -> Retriever:
+def _saved_index(items: list[str | Path], embedder: Embedder, config: RetrievalConfig) -> Retriever:
     if len(items) > 1:
         raise UserError(
             "a saved index was given together with other documents",
             hint="give the index alone, or build one index of everything",
         )
-    return IndexRetriever(PassageIndex.load(items[0], embedder), embedder)
+    return IndexRetriever(PassageIndex.load(items[0], embedder), embedder, config)
 
 
 def _as_documents(items: list[Any]) -> tuple[list[Document], tuple[SkippedFile, ...]]:

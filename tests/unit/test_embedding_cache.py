@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reflectory.errors import BackendError, StorageError
+from reflectory.models import embedding_store
+from reflectory.models.embedding_cache import CachedEmbedder, default_cache_path
+from reflectory.models.embedding_store import EmbeddingStore
 from reflectory.models.protocol import Embedder
-from reflectory.retrieval import embedding_store
-from reflectory.retrieval.embedding_cache import CachedEmbedder, default_cache_path
-from reflectory.retrieval.embedding_store import EmbeddingStore
 from reflectory.testing.embedder import HashingEmbedder
 
 
@@ -252,7 +252,7 @@ def test_many_threads_share_one_cache(cached):
 def test_many_processes_begin_one_file_together(tmp_path):
     code = (
         "import asyncio, sys; from reflectory.testing.embedder import HashingEmbedder as H;"
-        "from reflectory.retrieval.embedding_cache import CachedEmbedder as C;"
+        "from reflectory.models.embedding_cache import CachedEmbedder as C;"
         "c = C(H(32), sys.argv[1]); t = [f'w{n}' for n in range(400)];"
         "v = [asyncio.run(c.embed(t)) for _ in range(3)];"
         "assert (v[0] == v[2]).all() and (v[0] == asyncio.run(H(32).embed(t))).all()"

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflectory.errors import IntegrityError, StorageError, UserError
-from reflectory.retrieval import approximate, vectors
-from reflectory.retrieval.vectors import VectorIndex
+from reflectory.retrieval.vectors import VectorIndex, approximate, vector_index
 
 
 def unit_rows(n, d=16, seed=0):
@@ -115,7 +114,7 @@ def test_searches_that_do_not_fit_are_refused():
 @pytest.fixture
 def small(monkeypatch):
     """Make every index an approximate one that can be."""
-    monkeypatch.setattr(vectors, "FLAT_NUMBERS", 0)
+    monkeypatch.setattr(vector_index, "FLAT_NUMBERS", 0)
     monkeypatch.setattr(approximate, "SAMPLE", 100)
     monkeypatch.setattr(approximate, "_LEAST_CANDIDATES", 32)
 
@@ -186,7 +185,7 @@ def test_few_added_rows_are_kept_beside_and_many_are_built_in(small):
 
 
 def test_growing_beyond_what_is_compared_one_and_all(monkeypatch):
-    monkeypatch.setattr(vectors, "FLAT_NUMBERS", 2000 * 32)
+    monkeypatch.setattr(vector_index, "FLAT_NUMBERS", 2000 * 32)
     monkeypatch.setattr(approximate, "SAMPLE", 100)
     rows = unit_rows(2400, 32)
     index = VectorIndex.build(rows[:2000])

@@ -27,9 +27,9 @@ from reflectory.retrieval.index.lines import RecordLines, write_lines
 from reflectory.retrieval.index.parts import IndexParts, Layer, fingerprint_of
 from reflectory.retrieval.search.lexical import LexicalIndex
 from reflectory.retrieval.structure import DocumentStructure, Extractor
-from reflectory.retrieval.vector_files import DESCRIPTION as VECTOR_DESCRIPTION
-from reflectory.retrieval.vector_files import is_vector_folder
 from reflectory.retrieval.vectors import VectorIndex
+from reflectory.retrieval.vectors.files import DESCRIPTION as VECTOR_DESCRIPTION
+from reflectory.retrieval.vectors.files import is_vector_folder
 from reflectory.types import Document, Passage
 
 _DOCUMENTS = "documents.jsonl"

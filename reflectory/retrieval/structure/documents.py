@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reflectory.retrieval.sentences import Block, Span, blocks, sentences
 from reflectory.retrieval.structure.aliases import stated_aliases
+from reflectory.retrieval.structure.definitions import defined_names
 from reflectory.retrieval.structure.keys import bare_title, name_key
 from reflectory.retrieval.structure.records import (
     DocumentStructure,
@@ -59,6 +60,7 @@ def _subjects(
         subject = next((m for m in inside if m.kind not in {"date", "number", "group"}), None)
         if subject is not None and subject.start <= head:
             found.append(subject.name)
+        found += defined_names(document.text[start:end])
         about = {name_key(name) for name in found}
         for name, alias in stated_aliases(document.text, inside, start, end):
             if name_key(name) in about:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reflectory.errors import UserError
-from reflectory.retrieval.approximate import NEIGHBOURS, build_codes, search_codes, tune
-from reflectory.retrieval.exact import Matrix, exact_search, merged
-from reflectory.retrieval.vector_files import (
+from reflectory.retrieval.vectors.approximate import NEIGHBOURS, build_codes, search_codes, tune
+from reflectory.retrieval.vectors.exact import Matrix, exact_search, merged
+from reflectory.retrieval.vectors.files import (
     VectorDescription,
     read_vector_folder,
     write_vector_folder,

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reflectory.errors import BackendError
+from reflectory.models.embedding_store import EmbeddingStore
 from reflectory.models.protocol import Embedder
 from reflectory.models.store import cache_folder
-from reflectory.retrieval.embedding_store import EmbeddingStore
 
 DEFAULT_LIMIT = 4 << 30
 """Bytes that a cache may use: some two million vectors of 384 numbers."""

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reflectory.retrieval.exact import Matrix, exact_search, rescored
+from reflectory.retrieval.vectors.exact import Matrix, exact_search, rescored
 
 NEIGHBOURS = 10
 """Recall is measured on this many nearest rows."""
