@@ -203,7 +203,10 @@ class SentenceMeans:
         """Return one unit vector per text."""
         from reflectory.retrieval.sentences import sentences
 
-        parts = [[text[a:b] for a, b in sentences(text)] or [text] for text in texts]
+        lines = [text.split("\n") for text in texts]  # the title is one
+        parts = [
+            [line[a:b] for line in many for a, b in sentences(line)] or many for many in lines
+        ]
         missing = list(dict.fromkeys(p for many in parts for p in many))
         missing = [p for p in missing if p not in self._known]
         if missing:

@@ -136,7 +136,7 @@ def recombined(documents: Sequence[Document], count: int, seed: int) -> list[Doc
     return [
         Document(
             id=f"recombined-{number}",
-            title=f"{draw.choice(titles)} {number}",
+            title=draw.choice(titles),
             text=" ".join(draw.choices(pool, k=4)),
         )
         for number in range(count)

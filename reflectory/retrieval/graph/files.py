@@ -16,6 +16,7 @@ _PARTS = ("data", "indices", "indptr")
 _DOCUMENTS = "document_of.npy"
 _STRENGTH = "strength.npy"
 _ENTITIES = "entities.jsonl"
+_ALIASES = "aliases.jsonl"
 _RELATIONS = "relations.jsonl"
 
 
@@ -28,11 +29,12 @@ def write_graph(folder: Path, graph: KnowledgeGraph) -> None:
         for part in _PARTS:
             np.save(folder / f"{name}.{part}.npy", getattr(matrix, part), allow_pickle=False)
     _write_rows(folder / _ENTITIES, zip(graph.keys, graph.entities, strict=True))
+    _write_rows(folder / _ALIASES, sorted(graph.aliases.items()))
     _write_rows(folder / _RELATIONS, graph.relations)
 
 
 def _write_rows(path: Path, rows: Any) -> None:
-    with path.open("w", encoding="utf-8") as stream:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -61,6 +63,7 @@ def read_graph(folder: Path) -> KnowledgeGraph:
             parts = [np.load(folder / f"{name}.{p}.npy", allow_pickle=False) for p in _PARTS]
             matrices[name] = sp.csr_matrix(tuple(parts), shape=shape)
             matrices[name].check_format(full_check=True)  # numbers out of range would crash later
+        aliases = {str(key): int(entity) for key, entity in _rows(folder / _ALIASES)}
         relations = tuple(EntityRelation(*row) for row in _rows(folder / _RELATIONS))
     except (ValueError, TypeError, EOFError) as error:
         raise IntegrityError(
@@ -70,6 +73,7 @@ def read_graph(folder: Path) -> KnowledgeGraph:
     return KnowledgeGraph(
         document_of=document_of,
         strength=strength,
+        aliases=aliases,
         keys=tuple(key for key, _ in entities),
         entities=tuple(name for _, name in entities),
         relations=relations,

@@ -7,8 +7,8 @@ imported when a matrix is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ class KnowledgeGraph:
         similarity: Cosine of similar passages of different documents, sparse and
             symmetric (passages, passages).
         relations: Who did what, in the order of the passages.
+        aliases: Entity of further keys that name one wherever they stand.
     """
 
     document_of: NDArray[np.int32]
@@ -57,6 +58,7 @@ class KnowledgeGraph:
     about: Any
     similarity: Any
     relations: Sequence[EntityRelation]
+    aliases: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def holds(self) -> Any:

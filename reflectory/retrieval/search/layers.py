@@ -97,7 +97,8 @@ class LayeredSearch:
         if self._graph is not None and extractor is not None:
             subjects = np.unique(self._graph.about.indices)
             keys = self._graph.keys
-            self._names = NameFinder(keys, {keys[e] for e in subjects}, extractor)
+            about = {keys[entity] for entity in subjects}
+            self._names = NameFinder(keys, about, extractor, self._graph.aliases)
 
     def prepare(self) -> None:
         """Do what can be done before a query."""
