@@ -60,8 +60,8 @@ class PathStep(Record):
         kind: What was reached: ``question``, ``entity``, ``document`` or ``passage``.
         name: What it is called; a passage by its id.
         by: Along which edge: ``mention``, ``relation``, ``co-occurrence``,
-            ``title``, ``part``, ``similarity``, or the layer that found it first
-            (``dense``, ``lexical``). Empty for the first step.
+            ``title``, ``part``, ``similarity``, or the layer that found it
+            (``dense``, ``lexical``, ``graph``). Empty for the first step.
         detail: The words that say so, where there are some: a verb, a sentence.
     """
 

@@ -66,7 +66,8 @@ class RecordLines(Sequence[R], Generic[R]):
             ) from error
         size = path.stat().st_size
         rises = (
-            (offsets.ndim, offsets.dtype) == (1, np.int64)
+            offsets.ndim == 1
+            and offsets.dtype == np.dtype(np.int64)
             and len(offsets) > 0
             and bool((np.diff(offsets) > 0).all())
         )

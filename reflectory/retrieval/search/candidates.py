@@ -70,10 +70,17 @@ def standard_lexical(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def best_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the rows of the highest scores above zero, in rising order of row."""
+    """Return the rows of the highest scores above zero, in rising order of row.
+
+    Of equal scores the first rows are taken, on every machine.
+    """
     count = min(count, len(scores))
-    best = np.argpartition(-scores, count - 1)[:count]
-    return np.sort(best[scores[best] > 0]).astype(np.int64)
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    above = np.flatnonzero(scores > max(least, 0))
+    if least > 0:
+        equal = np.flatnonzero(scores == least)[: count - len(above)]
+        above = np.sort(np.concatenate([above, equal]))
+    return above.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,14 @@ class Candidates:
         cosines: Cosine with the question; zeros without the dense layer.
         bm25: BM25 score; zeros without the lexical layer.
         fused: Their standard scores together.
+        dense: Whether the dense layer is on.
     """
 
     rows: NDArray[np.int64]
     cosines: NDArray[np.float32]
     bm25: NDArray[np.float32]
     fused: NDArray[np.float32]
+    dense: bool
 
 
 class FirstHits:
@@ -138,4 +147,4 @@ class FirstHits:
             fused = dense
             if self._bm25 is not None:
                 fused = DENSE_SHARE * dense + (1 - DENSE_SHARE) * lexical
-        return Candidates(rows, cosines, bm25, fused.astype(np.float32))
+        return Candidates(rows, cosines, bm25, fused.astype(np.float32), self._dense is not None)

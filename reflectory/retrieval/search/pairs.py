@@ -22,6 +22,8 @@ LINKED = 1.0
 PARTNER = 0.5
 """Weight of the partner's own score against that of the passage."""
 
+_EQUAL = 1e-6
+
 
 def pair_scores(
     scores: NDArray[np.float32],
@@ -43,8 +45,9 @@ def pair_scores(
         The new scores, shape (n,): that of its best pair for each, of another scale than
         the old ones.
     """
-    spread = float(scores.std()) or 1.0
-    alone = (scores - scores.mean()) / spread
+    spread = float(scores.std())
+    # What differs by rounding alone is equal.
+    alone = (scores - scores.mean()) / (spread if spread > _EQUAL else 1.0)
     held = holds.astype(np.float32)
     single = held @ weights
     both = (held * weights) @ held.T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class Explainer:
     4. an entity of it is in a relation with an entity of a first hit;
     5. it is similar to a first hit;
     6. it mentions an entity of the question;
-    7. a first layer found it further down.
+    7. a first layer found it further down, or the walk came there over more steps.
 
     Args:
         index: The index.
@@ -112,6 +113,8 @@ class Explainer:
         held = set(graph.held_by(row).tolist())
         related = graph.related
         for rank, origin in enumerate(self._origins):
+            if origin == row:
+                continue
             ends = (
                 (first, int(second))
                 for first in sorted(self._held_by_origin(graph, rank))
@@ -144,9 +147,13 @@ class Explainer:
         return self._held[rank]
 
     def _hit(self, row: int) -> PathStep:
-        """Return the step from the question to a passage by the first layer that found it."""
+        """Return the step from the question to a passage by the layer that found it."""
         place = int(np.searchsorted(self._found.rows, row))
-        by = "dense" if self._found.cosines[place] > 0 else "lexical"
+        found = self._found
+        if found.bm25[place] > 0 and not found.cosines[place] > 0:
+            by = "lexical"
+        else:
+            by = "dense" if found.dense else "graph"
         return self._passage(row, by)
 
     def _passage(self, row: int, by: str, detail: str = "") -> PathStep:
@@ -160,10 +167,11 @@ class Explainer:
         """Return the sentence of a passage that names an entity as it is displayed."""
         assert self._graph is not None
         text, name = self._index.passages[row].text, self._graph.entities[entity]
-        at = text.casefold().find(name.casefold())
-        if at < 0:
+        # Not by folding both, which moves the offsets of what follows an "ß".
+        at = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
+        if at is None:
             return ""
         for start, end in sentences(text):
-            if start <= at < end:
+            if start <= at.start() < end:
                 return text[start:end][:_LONGEST]
         return ""
