@@ -98,9 +98,7 @@ def _write_data(view: Any, file: Path) -> None:
     file.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def draw_knowledge_graph(
-    view: Any, *, best: Sequence[str] = (), axes: Axes | None = None, seed: int = 0
-) -> Axes:
+def draw_knowledge_graph(view: Any, *, best: Sequence[str] = (), axes: Axes | None = None) -> Axes:
     """Draw a view of the knowledge graph.
 
     Documents are squares, passages circles (those found are numbered), entities
@@ -110,7 +108,6 @@ def draw_knowledge_graph(
         view: What :func:`reflectory.retrieval.graph.view.networkx_view` returns.
         best: Ids of passages to number, best first.
         axes: Where to draw; a new figure without them, to be had as ``axes.figure``.
-        seed: Of the layout.
 
     Raises:
         UserError: There are too many nodes, or none.
@@ -134,7 +131,7 @@ def draw_knowledge_graph(
         (a, b) for a, b, kind in view.edges(data="kind") if kind != "co-occurrence" and a != b
     )
     plain.add_nodes_from(view)
-    places = nx.kamada_kawai_layout(plain) if len(plain) > 1 else dict.fromkeys(plain, (0.0, 0.0))
+    places = _places(plain)
     for kind, (colour, style) in _EDGES.items():
         edges = [(a, b) for a, b, k in view.edges(data="kind") if k == kind]
         for left, right in edges:
@@ -150,6 +147,18 @@ def draw_knowledge_graph(
     axes.margins(0.12)
     _legend(axes, {k for _, _, k in view.edges(data="kind")})
     return axes
+
+
+def _places(plain: Any) -> Any:
+    import networkx as nx
+
+    if len(plain) < 2:
+        return dict.fromkeys(plain, (0.0, 0.0))
+    steps = dict(nx.all_pairs_shortest_path_length(plain))
+    # Nodes without a way between them are a little further apart than any with one.
+    apart = 1 + max(max(row.values()) for row in steps.values())
+    distances = {a: {b: steps[a].get(b, apart) for b in plain} for a in plain}
+    return nx.kamada_kawai_layout(plain, dist=distances)
 
 
 def _label(axes: Axes, view: Any, places: Any, best: Sequence[str]) -> None:

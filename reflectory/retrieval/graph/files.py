@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ def read_graph(folder: Path) -> KnowledgeGraph:
             matrices[name].check_format(full_check=True)  # numbers out of range would crash later
         aliases = {str(key): int(entity) for key, entity in _rows(folder / _ALIASES)}
         relations = tuple(EntityRelation(*row) for row in _rows(folder / _RELATIONS))
+        _check_numbers((n for r in relations for n in (r.subject, r.object)), count)
+        _check_numbers((r.passage for r in relations), passages)
+        _check_numbers(aliases.values(), count)
     except (ValueError, TypeError, EOFError) as error:
         raise IntegrityError(
             f"the graph in {folder} is damaged: {str(error).splitlines()[0]}",
@@ -79,6 +83,12 @@ def read_graph(folder: Path) -> KnowledgeGraph:
         relations=relations,
         **matrices,
     )
+
+
+def _check_numbers(numbers: Iterable[int], count: int) -> None:
+    for number in numbers:
+        if not 0 <= number < count:
+            raise ValueError(f"the number {number} is not one of {count}")
 
 
 def _rows(path: Path) -> list[Any]:
