@@ -12,7 +12,7 @@ from reflectory.errors import UserError
 
 if TYPE_CHECKING:
     from reflectory.models.protocol import Embedder
-    from reflectory.retrieval import IndexRetriever, PassageIndex
+    from reflectory.retrieval import PassageIndex
     from reflectory.types import PathStep, ScoredPassage
 
 
@@ -53,7 +53,7 @@ def index(
     Example: reflectory index notes.index --query "Who designed the probe?" --top 4
     """
     from reflectory.models.embedders import resolve_embedder
-    from reflectory.retrieval import IndexRetriever, PassageIndex, resolve_extractor
+    from reflectory.retrieval import PassageIndex
 
     if output is not None:
         if query is not None or stats or graph is not None:
@@ -69,8 +69,14 @@ def index(
         if json:
             print_json(facts)
         else:
-            out.print(f"{facts['documents']} documents, {facts['passages']} passages in {output}")
+            out.print(
+                f"{facts['documents']} documents, {facts['passages']} passages in {output} "
+                f"({facts['added']} added, {facts['replaced']} replaced)",
+                markup=False,
+            )
         return
+    if rebuild:
+        raise typer.BadParameter("--rebuild needs --output, where an index is built anew")
     if len(documents) != 1 or (query is None and not stats and graph is None):
         raise typer.BadParameter(
             "nothing to do: give --output for an index to build, or one saved index and "
@@ -78,8 +84,8 @@ def index(
         )
     model = resolve_embedder(embedder)
     loaded = PassageIndex.load(documents[0], model)
-    retriever = IndexRetriever(loaded, model, extractor=resolve_extractor(extractor))
-    _look(retriever, query, top, stats, graph, json=json)
+    found = None if query is None else _search(loaded, model, extractor, query, top)
+    _look(loaded, found, stats, graph, json=json)
 
 
 def _build(
@@ -102,6 +108,12 @@ def _build(
         else RetrievalConfig(passage_tokens=passage_tokens)
     )
     reader = resolve_extractor(extractor)
+    for name in documents:
+        if is_index(name):
+            raise UserError(
+                f"{name} is a saved index and no documents",
+                hint="give the documents themselves; an index at --output is extended",
+            )
     read = read_documents(documents)
     old = None if rebuild or not is_index(output) else PassageIndex.load(output, embedder)
     if old is not None and passage_tokens not in (None, old.passage_tokens):
@@ -129,49 +141,58 @@ def _build(
         built = BACKGROUND.run(work)
         bar.update(task, description="writing the index")
         built.save(output)
+    known = {document.id: document for document in old.documents} if old is not None else {}
     return {
         "index": str(output),
         "documents": len(built.documents),
         "passages": len(built.passages),
-        "added": len(built.documents) - (len(old.documents) if old is not None else 0),
+        "added": len(built.documents) - len(known),
+        "replaced": sum(
+            known.get(document.id, document) != document for document in built.documents
+        ),
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in read.skipped],
     }
 
 
+def _search(
+    loaded: PassageIndex, embedder: Embedder, extractor: str, query: str, top: int
+) -> list[ScoredPassage]:
+    from reflectory.background import BACKGROUND
+    from reflectory.retrieval import IndexRetriever, resolve_extractor
+
+    retriever = IndexRetriever(loaded, embedder, extractor=resolve_extractor(extractor))
+    return BACKGROUND.run(retriever.retrieve(query, per_document=top, limit=top))
+
+
 def _look(
-    retriever: IndexRetriever,
-    query: str | None,
-    top: int,
+    loaded: PassageIndex,
+    found: list[ScoredPassage] | None,
     stats: bool,
     graph: Path | None,
     *,
     json: bool,
 ) -> None:
-    from reflectory.background import BACKGROUND
-
-    loaded = retriever.index
     report: dict[str, Any] = {}
-    found: list[ScoredPassage] = []
     if stats:
         report["stats"] = _stats(loaded)
-    if query is not None:
-        found = BACKGROUND.run(retriever.retrieve(query, per_document=top, limit=top))
+    if found is not None:
         report["passages"] = [_row(scored) for scored in found]
     if graph is not None:
         from reflectory.report.knowledge_graph import write_knowledge_graph
 
-        write_knowledge_graph(loaded, graph, found if query is not None else None)
+        write_knowledge_graph(loaded, graph, found)
         report["graph"] = str(graph)
     if json:
         print_json(report)
         return
     for name, value in report.get("stats", {}).items():
-        out.print(f"{name:>12}  {value}", highlight=False)
-    for number, scored in enumerate(found, start=1):
+        out.print(f"{name:>12}  {value}", markup=False, highlight=False)
+    titles = _titles(found or [], loaded)
+    for number, scored in enumerate(found or [], start=1):
         passage = scored.passage
         out.print(f"[bold]{number}[/bold]  {scored.score:.3f}  ", end="")
         out.print(passage.title or passage.id, style="bold", markup=False, highlight=False)
-        out.print(f"   {_told(scored.path, loaded)}", style="dim", markup=False, highlight=False)
+        out.print(f"   {_told(scored.path, titles)}", style="dim", markup=False, highlight=False)
         out.print(f"   {passage.text}", markup=False, highlight=False)
     if graph is not None:
         out.print(f"the graph is in {graph}", markup=False)
@@ -219,14 +240,26 @@ def _row(scored: ScoredPassage) -> dict[str, Any]:
     }
 
 
-def _told(path: tuple[PathStep, ...], loaded: PassageIndex) -> str:
+def _titles(found: list[ScoredPassage], loaded: PassageIndex) -> dict[str, str]:
+    """Return the titles of the documents that paths lead over."""
+    titles = {scored.passage.document_id: scored.passage.title for scored in found}
+    steps = (step for scored in found for step in scored.path if step.kind == "passage")
+    missing = {_document_of(step) for step in steps} - titles.keys()
+    if missing:
+        titles |= {d.id: d.title for d in loaded.documents if d.id in missing}
+    return titles
+
+
+def _document_of(step: PathStep) -> str:
+    return step.name.rpartition("#")[0]
+
+
+def _told(path: tuple[PathStep, ...], titles: dict[str, str]) -> str:
     """Return a path in one line; passages by the title of their document."""
-    titles = {document.id: document.title for document in loaded.documents}
 
     def name(step: PathStep) -> str:
         if step.kind == "passage":
-            document = step.name.rpartition("#")[0]
-            return titles.get(document) or step.name
+            return titles.get(_document_of(step)) or step.name
         return step.name
 
     return "".join(f" --{step.by}--> {name(step)}" if step.by else name(step) for step in path)
