@@ -17,6 +17,7 @@ from reflectory.retrieval import (
     Retriever,
     resolve_retriever,
 )
+from reflectory.retrieval.structure import RuleExtractor
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.types import Document
 
@@ -115,6 +116,53 @@ def test_the_best_passage_is_the_one_about_the_question():
     assert found[0].passage.document_id == "mars"
 
 
+# --- IndexRetriever --------------------------------------------------------------------
+
+
+def test_scores_are_relative_and_say_what_each_layer_says():
+    found = asyncio.run(RETRIEVERS["index"]().retrieve(QUERY, per_document=2, limit=4))
+    assert found[0].score == 1 and all(0 < scored.score <= 1 for scored in found)
+    assert all(set(scored.signals) == {"dense", "lexical", "graph"} for scored in found)
+    assert all(scored.path[-1].name == scored.passage.id for scored in found)
+
+
+def test_an_index_without_some_layers_is_searched_with_the_others():
+    plain = asyncio.run(
+        PassageIndex.build(DOCUMENTS, HashingEmbedder(64), passage_tokens=16, layers=())
+    )
+    retriever = IndexRetriever(plain, HashingEmbedder(64))
+    (found,) = asyncio.run(retriever.retrieve(QUERY, per_document=1, limit=1))
+    assert found.passage.document_id == "mars" and set(found.signals) == {"dense"}
+    with pytest.raises(UserError, match="without the lexical layer"):
+        IndexRetriever(plain, HashingEmbedder(64), CONFIG)
+
+
+def test_an_index_of_another_extractor_is_refused_where_names_are_looked_for():
+    class Newer(RuleExtractor):
+        VERSION = RuleExtractor.VERSION + 1
+
+    index = asyncio.run(
+        PassageIndex.build(DOCUMENTS, HashingEmbedder(64), passage_tokens=16, extractor=Newer())
+    )
+    with pytest.raises(UserError, match="made with the extractor"):
+        IndexRetriever(index, HashingEmbedder(64))
+    found = IndexRetriever(index, HashingEmbedder(64), extractor=Newer())
+    assert asyncio.run(found.prepare()) == 3
+    without = RetrievalConfig(layers=("dense", "lexical"))
+    assert asyncio.run(IndexRetriever(index, HashingEmbedder(64), without).prepare()) == 3
+
+
+def test_the_fingerprint_of_an_index_follows_its_layers():
+    index = build_index()
+    layers = (("dense",), ("lexical",), ("dense", "graph"), RetrievalConfig().layers)
+    prints = {
+        IndexRetriever(index, HashingEmbedder(64), RetrievalConfig(layers=names)).fingerprint
+        for names in layers
+    }
+    assert len(prints) == 4
+    assert all(found.startswith(index.fingerprint) for found in prints)
+
+
 # --- DocumentRetriever -----------------------------------------------------------------
 
 
@@ -173,8 +221,9 @@ def test_a_failure_in_one_event_loop_can_be_mended_in_the_next():
 
 
 def test_the_fingerprint_follows_everything_that_decides_the_passages():
-    def fingerprint(documents=DOCUMENTS, embedder=None, tokens=16, **options):
-        config = RetrievalConfig(passage_tokens=tokens)
+    def fingerprint(documents=DOCUMENTS, embedder=None, tokens=16, layers=None, **options):
+        layers = layers or RetrievalConfig().layers
+        config = RetrievalConfig(passage_tokens=tokens, layers=layers)
         return DocumentRetriever(
             documents, embedder or HashingEmbedder(64), config, **options
         ).fingerprint
@@ -185,9 +234,24 @@ def test_the_fingerprint_follows_everything_that_decides_the_passages():
         fingerprint(embedder=HashingEmbedder(32)),
         fingerprint(tokens=17),
         fingerprint(count_tokens=lambda text: len(text.split())),
+        fingerprint(layers=("dense",)),
+        fingerprint(layers=("dense", "lexical")),
     }
-    assert len(variants) == 5
+    assert len(variants) == 7
     assert fingerprint() == fingerprint()
+
+
+@pytest.mark.parametrize(
+    "layers", [("dense",), ("lexical",), ("dense", "rerank"), ("dense", "graph")]
+)
+def test_documents_are_indexed_for_the_layers_that_are_on(layers):
+    config = RetrievalConfig(passage_tokens=16, layers=layers)
+    retriever = DocumentRetriever(DOCUMENTS, HashingEmbedder(64), config)
+    index = asyncio.run(retriever.index())
+    assert (index.lexical is not None) == bool({"lexical", "rerank"} & set(layers))
+    assert (index.graph is not None) == ("graph" in layers)
+    (found,) = asyncio.run(retriever.retrieve(QUERY, per_document=1, limit=1))
+    assert found.passage.document_id == "mars"
 
 
 def test_the_counter_decides_how_long_passages_are():

@@ -43,7 +43,7 @@ class DenseScores:
 
     def prepare(self) -> None:
         """Measure mean and covariance now, rather than with the first query."""
-        assert self._moments is not None
+        _ = self._moments
 
     def cosines(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the cosine of the query with some rows."""

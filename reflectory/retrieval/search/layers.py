@@ -9,6 +9,7 @@ was tried are in docs/experiments.md.
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -76,6 +77,7 @@ class LayeredSearch:
         self, index: PassageIndex, layers: Collection[Layer], extractor: Extractor | None = None
     ) -> None:
         self._index = index
+        self._preparing = threading.Lock()
         self._layers = frozenset(layers)
         if not self._layers & {"dense", "lexical"}:
             raise UserError(
@@ -101,11 +103,12 @@ class LayeredSearch:
             self._names = NameFinder(keys, about, extractor, self._graph.aliases)
 
     def prepare(self) -> None:
-        """Do what can be done before a query."""
-        if self._dense is not None:
-            self._dense.prepare()
-        if self._walk is not None:
-            self._walk.prepare()
+        """Do what can be done before a query, once, however many ask."""
+        with self._preparing:
+            if self._dense is not None:
+                self._dense.prepare()
+            if self._walk is not None:
+                self._walk.prepare()
 
     def search(
         self, text: str, vector: NDArray[np.float32], per_document: int, limit: int
@@ -133,6 +136,7 @@ class LayeredSearch:
                 f"the index has dimension {self._index.dimension}",
                 hint="embed the query with the embedder of the index",
             )
+        self.prepare()
         words = self._words(text)
         named = self._names.find(text) if self._names is not None else []
         about = self._about(named)

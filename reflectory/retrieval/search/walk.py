@@ -61,7 +61,7 @@ class Walk:
 
     def prepare(self) -> None:
         """Make the transitions now, rather than with the first walk."""
-        assert self._transitions is not None
+        _ = self._transitions
 
     def from_passages(
         self, rows: NDArray[np.int64], weights: NDArray[np.float32]
