@@ -83,6 +83,7 @@ def test_relations_say_who_did_what_and_where(index, graph):
     assert index.passages[graph.relations[place].passage].id == "wedding#0"
     lind, berg = graph.entities.index("Anna Lind"), graph.entities.index("Otto Berg")
     assert graph.related[lind, berg] == graph.related[berg, lind] > 0
+    assert graph.verbs[min(lind, berg), max(lind, berg)] == "married"  # listened to, later
 
 
 def test_entities_are_mentioned_together_in_passages(graph):

@@ -111,6 +111,14 @@ class KnowledgeGraph:
         return (one_way + one_way.T).tocsr()
 
     @cached_property
+    def verbs(self) -> Mapping[tuple[int, int], str]:
+        """The first verb between two entities, by their numbers, the lower one first."""
+        found: dict[tuple[int, int], str] = {}
+        for r in self.relations:
+            found.setdefault((min(r.subject, r.object), max(r.subject, r.object)), r.verb)
+        return found
+
+    @cached_property
     def rows_of(self) -> Any:
         """Passages that hold an entity, sparse (entities, passages): ``holds`` the other way."""
         return self.holds.T.tocsr()

@@ -124,9 +124,7 @@ class Explainer:
             if (pair := next(ends, None)) is None:
                 continue
             first, second = pair
-            verb = next(
-                (r.verb for r in graph.relations if {r.subject, r.object} == {first, second}), ""
-            )
+            verb = graph.verbs[min(first, second), max(first, second)]
             return (
                 self._hit(origin),
                 self._entity(first, "mention", self._sentence(origin, first)),
