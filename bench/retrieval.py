@@ -46,7 +46,7 @@ from reflectory.models.device import choose_device, describe_device
 from reflectory.models.embedders import resolve_embedder
 from reflectory.models.embedding_cache import CachedEmbedder
 from reflectory.retrieval import PassageIndex, resolve_extractor
-from reflectory.retrieval.index.building import embedded_text
+from reflectory.retrieval.index.joining import embedded_text
 from reflectory.retrieval.search.layers import LayeredSearch
 
 PASSAGE_TOKENS = 120

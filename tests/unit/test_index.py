@@ -9,7 +9,7 @@ from indexes import DOCUMENTS, EMBEDDER, CountingEmbedder, build, embed
 from reflectory.errors import BackendError, DocumentError, UserError
 from reflectory.retrieval.index import PassageIndex, built_for, check_extractor
 from reflectory.retrieval.index import building as building_module
-from reflectory.retrieval.index.building import embedded_text
+from reflectory.retrieval.index.joining import embedded_text
 from reflectory.retrieval.structure import RuleExtractor
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.types import Document

@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reflectory.errors import BackendError, DocumentError, UserError
 from reflectory.models.protocol import Embedder
-from reflectory.retrieval.graph.building import Similar, build_graph, similar_passages
+from reflectory.retrieval.index.joining import Cut, embedded_text, join_parts
 from reflectory.retrieval.index.parts import IndexParts, Layer
 from reflectory.retrieval.passages import estimate_tokens, split_passages
 from reflectory.retrieval.preprocess import preprocess
-from reflectory.retrieval.search.lexical import LexicalIndex
 from reflectory.retrieval.structure import (
-    DocumentStructure,
     Extractor,
-    link_entities,
     resolve_extractor,
-    structure_of,
 )
-from reflectory.retrieval.vectors import VectorIndex
 from reflectory.types import Document, Passage
 
 CountTokens = Callable[[str], int]
@@ -34,36 +28,6 @@ EMBEDDED_AT_ONCE = 1024
 """Passages that go to the embedder together: many enough that it finds some of one length."""
 
 _TOLERANCE = 1e-2
-
-
-def embedded_text(passage: Passage) -> str:
-    """Return what is embedded for a passage: its text, after its title where it lacks that.
-
-    A passage from the middle of a document often does not say what it is about,
-    which the title does.
-    """
-    if passage.title.casefold() in passage.text.casefold():
-        return passage.text
-    return f"{passage.title}\n{passage.text}"
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """What is kept of an index, and what is new.
-
-    Attributes:
-        kept: Documents of the old index that stay, by their number there.
-        kept_rows: Their passages, by row.
-        documents: New documents.
-        passages: Their passages.
-        document_of: Document of each new passage, counted from the first new one.
-    """
-
-    kept: list[int]
-    kept_rows: NDArray[np.int64]
-    documents: list[Document]
-    passages: list[Passage]
-    document_of: NDArray[np.int32]
 
 
 async def extend_parts(
@@ -92,7 +56,7 @@ async def extend_parts(
     if old is not None and not cut.documents:
         return old
     rows = await _embedded(cut.passages, embedder, progress)
-    return await asyncio.to_thread(_joined, old, cut, rows, layers, reader)
+    return await asyncio.to_thread(join_parts, old, cut, rows, layers, reader)
 
 
 def _cut(
@@ -100,7 +64,7 @@ def _cut(
     documents: Sequence[Document],
     passage_tokens: int,
     count_tokens: CountTokens,
-) -> _Cut:
+) -> Cut:
     """Sort documents into known and new ones, and cut the new ones into passages."""
     if not documents:
         raise DocumentError("no documents were given", hint="give at least one")
@@ -128,7 +92,7 @@ def _cut(
         raise DocumentError(
             f"none of the {len(documents)} documents has text", hint="give documents with text"
         )
-    return _Cut(kept, kept_rows, new, passages, np.asarray(owners, dtype=np.int32))
+    return Cut(kept, kept_rows, new, passages, np.asarray(owners, dtype=np.int32))
 
 
 async def _embedded(
@@ -165,84 +129,3 @@ def _checked_rows(
             retryable=False,
         )
     return array
-
-
-def _joined(
-    old: IndexParts | None,
-    cut: _Cut,
-    rows: NDArray[np.float32],
-    layers: frozenset[Layer],
-    extractor: Extractor | None,
-) -> IndexParts:
-    """Put what was kept and what is new together, and build the layers over all of it."""
-    kept_documents = [] if old is None else [old.documents[i] for i in cut.kept]
-    kept_passages = [] if old is None else [old.passages[i] for i in cut.kept_rows]
-    documents = [*kept_documents, *cut.documents]
-    passages = [*kept_passages, *cut.passages]
-    document_of = cut.document_of + np.int32(len(kept_documents))
-    if old is not None:
-        place = np.full(len(old.documents), -1, dtype=np.int32)
-        place[cut.kept] = np.arange(len(cut.kept), dtype=np.int32)
-        document_of = np.concatenate([place[old.document_of[cut.kept_rows]], document_of])
-    whole = old is not None and len(cut.kept) == len(old.documents)
-    vectors = _vectors(old, cut, rows, whole=whole)
-    lexical = None
-    if "lexical" in layers:
-        lexical = LexicalIndex.build(
-            (embedded_text(p) for p in cut.passages),
-            before=None if old is None else old.lexical,
-            kept=cut.kept_rows.tolist(),
-        )
-    parts = IndexParts(documents, passages, document_of, vectors, lexical=lexical)
-    if extractor is None or "graph" not in layers:
-        return parts
-    kept_structures = [] if old is None else [old.structures[i] for i in cut.kept]
-    return _with_graph(parts, kept_structures, cut, extractor, old if whole else None)
-
-
-def _vectors(
-    old: IndexParts | None, cut: _Cut, rows: NDArray[np.float32], *, whole: bool
-) -> VectorIndex:
-    if old is None:
-        return VectorIndex.build(rows)
-    if whole:
-        return old.vectors.extended(rows) if len(rows) else old.vectors
-    kept = old.vectors.rows(cut.kept_rows)
-    return VectorIndex.build(np.concatenate([kept, rows]) if len(rows) else kept)
-
-
-def _with_graph(
-    parts: IndexParts,
-    kept_structures: Sequence[DocumentStructure],
-    cut: _Cut,
-    extractor: Extractor,
-    old: IndexParts | None,
-) -> IndexParts:
-    extracted = extractor.extract([document.text for document in cut.documents])
-    structures = [
-        *kept_structures,
-        *(structure_of(d, e) for d, e in zip(cut.documents, extracted, strict=True)),
-    ]
-    links = link_entities(parts.documents, structures)
-    starts = [passage.start for passage in parts.passages]
-    known: Similar | None = None
-    first = 0
-    if old is not None and old.graph is not None:
-        known, first = old.graph.similarity, len(old.passages)
-    graph = build_graph(
-        parts.document_of,
-        starts,
-        structures,
-        links,
-        similar_passages(parts.vectors, parts.document_of, known=known, first=first),
-    )
-    return IndexParts(
-        documents=parts.documents,
-        passages=parts.passages,
-        document_of=parts.document_of,
-        vectors=parts.vectors,
-        structures=structures,
-        lexical=parts.lexical,
-        graph=graph,
-        extractor_fingerprint=extractor.fingerprint,
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
@@ -28,12 +28,23 @@ def line_of(record: Record) -> bytes:
     return json.dumps(data, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
-def write_lines(path: Path, records: Iterable[Record]) -> None:
+def lines_of(records: Sequence[Record]) -> Iterator[bytes]:
+    """Yield records as lines; those of a file as they are, without being parsed."""
+    if isinstance(records, RecordLines):
+        yield from records.lines()
+    elif isinstance(records, Joined):
+        for part in records.parts:
+            yield from lines_of(part)
+    else:
+        yield from map(line_of, records)
+
+
+def write_lines(path: Path, records: Sequence[Record]) -> None:
     """Write records, and beside them (``.offsets.npy``) where each line begins."""
     offsets = [0]
     with path.open("wb") as stream:
-        for record in records:
-            offsets.append(offsets[-1] + stream.write(line_of(record)))
+        for line in lines_of(records):
+            offsets.append(offsets[-1] + stream.write(line))
     np.save(_offsets_of(path), np.asarray(offsets, dtype=np.int64), allow_pickle=False)
 
 
@@ -112,3 +123,42 @@ class RecordLines(Sequence[R], Generic[R]):
                 f"{self._path}, line {place + 1} is damaged: {str(error).splitlines()[0]}",
                 hint="build the index again",
             ) from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines as they stand in the file."""
+        for place in range(len(self)):
+            yield self._bytes[self._offsets[place] : self._offsets[place + 1]]
+
+
+class Joined(Sequence[R], Generic[R]):
+    """Two sequences of records as one, neither of them copied.
+
+    Args:
+        first: What comes first.
+        second: What comes behind it.
+    """
+
+    def __init__(self, first: Sequence[R], second: Sequence[R]) -> None:
+        self.parts: tuple[Sequence[R], Sequence[R]] = (first, second)
+        if isinstance(first, Joined):  # many small additions would make a deep tree
+            self.parts = (first.parts[0], [*first.parts[1], *second])
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return sum(map(len, self.parts))
+
+    @overload
+    def __getitem__(self, index: int) -> R: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[R]: ...
+
+    def __getitem__(self, index: int | slice) -> R | list[R]:
+        """Return a record, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(index)
+        first, second = self.parts
+        return first[place] if place < len(first) else second[place - len(first)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reflectory.retrieval.graph.knowledge_graph import KnowledgeGraph
-from reflectory.retrieval.index.lines import line_of
+from reflectory.retrieval.index.lines import lines_of
 from reflectory.retrieval.search.lexical import LexicalIndex
 from reflectory.retrieval.structure import DocumentStructure
 from reflectory.retrieval.vectors import VectorIndex
@@ -75,6 +75,7 @@ def fingerprint_of(parts: IndexParts, embedder_fingerprint: str) -> str:
     digest = hashlib.sha256(embedder_fingerprint.encode("utf-8"))
     digest.update(parts.extractor_fingerprint.encode("utf-8"))
     digest.update(",".join(sorted(parts.layers)).encode("utf-8"))
-    for record in (*parts.documents, *parts.passages):
-        digest.update(line_of(record))
+    for records in (parts.documents, parts.passages):
+        for line in lines_of(records):
+            digest.update(line)
     return f"index:{digest.hexdigest()[:32]}"

@@ -102,6 +102,21 @@ class LexicalIndex:
         found = self._bm25.get_scores_from_ids(query)
         return np.asarray(found, dtype=np.float32)
 
+    def holders(self, text: str) -> NDArray[np.int64]:
+        """Return the rows of the texts that have all terms of another one, rising.
+
+        None when a term is known nowhere, or there is no term.
+        """
+        ids = {self._vocabulary.get(term, -1) for term in terms(text)}
+        if not ids or -1 in ids:
+            return np.zeros(0, dtype=np.int64)
+        begins, rows = self._bm25.scores["indptr"], self._bm25.scores["indices"]
+        lists = sorted((rows[begins[i] : begins[i + 1]] for i in ids), key=len)
+        found = np.sort(np.asarray(lists[0], dtype=np.int64))
+        for more in lists[1:]:
+            found = found[np.isin(found, more)]
+        return found
+
     def weights(self, query: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return how much each term tells, log(1 + n / texts that hold it), shape (len(query),)."""
         return self._weights[query]
