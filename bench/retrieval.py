@@ -204,9 +204,7 @@ class SentenceMeans:
         from reflectory.retrieval.sentences import sentences
 
         lines = [text.split("\n") for text in texts]  # the title is one
-        parts = [
-            [line[a:b] for line in many for a, b in sentences(line)] or many for many in lines
-        ]
+        parts = [[line[a:b] for line in many for a, b in sentences(line)] or many for many in lines]
         missing = list(dict.fromkeys(p for many in parts for p in many))
         missing = [p for p in missing if p not in self._known]
         if missing:

@@ -196,9 +196,7 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     )
 
 
-def _remembering(
-    sources: Sources, embedder: Embedder, config: LoopConfig
-) -> CachedEmbedder | None:
+def _remembering(sources: Sources, embedder: Embedder, config: LoopConfig) -> CachedEmbedder | None:
     """Return the embedder with a cache in front of it, if it was named and not handed over."""
     from reflectory.models.embedding_cache import CachedEmbedder
 

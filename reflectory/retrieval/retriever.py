@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from reflectory.config import RetrievalConfig
 from reflectory.errors import StorageError
 from reflectory.models.protocol import Embedder, content_hash
@@ -116,7 +118,10 @@ class IndexRetriever:
         Raises:
             UserError: A number is below 1.
         """
-        (vector,) = await self._embedder.embed([query])
+        if "dense" in self._layers:
+            (vector,) = await self._embedder.embed([query])
+        else:
+            vector = np.zeros(self.index.dimension, dtype=np.float32)
         return await asyncio.to_thread(self._search.search, query, vector, per_document, limit)
 
 

@@ -64,7 +64,8 @@ def assert_same(index, fresh):
         mine, theirs = getattr(index.graph, name), getattr(fresh.graph, name)
         assert mine.shape == theirs.shape and (mine != theirs).nnz == 0
     assert index.graph.similarity.shape == fresh.graph.similarity.shape
-    assert index.fingerprint == fresh.fingerprint
+    # Edges of similarity depend on the order of growth, and the identity says so.
+    assert (index.fingerprint == fresh.fingerprint) == (not index._parts.grown)
 
 
 def has_text(documents):
@@ -156,7 +157,8 @@ def test_an_extended_index_has_the_layers_of_the_old_one(layers):
     fresh = build(layers=layers)
     assert (index.lexical is not None) == ("lexical" in layers)
     assert (index.graph is not None) == ("graph" in layers)
-    assert index.fingerprint == fresh.fingerprint
+    # Edges of similarity depend on the order of growth, and the identity says so.
+    assert (index.fingerprint == fresh.fingerprint) == (not index._parts.grown)
 
 
 def test_a_loaded_index_grows_in_its_folder(tmp_path):

@@ -149,7 +149,9 @@ def test_a_document_about_what_is_asked_about_is_found_by_its_name(bridge):
 
 
 def test_a_name_of_too_many_documents_is_an_ordinary_word(monkeypatch, bridge):
-    named = searcher(bridge)._names.find("Where is Tomas Keller?")
+    prepared = searcher(bridge)
+    prepared.prepare()
+    named = prepared._names.find("Where is Tomas Keller?")
     assert searcher(bridge)._about(named).tolist() == [6]
     monkeypatch.setattr(layers_module, "_MOST_NAMED", 0)
     assert searcher(bridge)._about(named).tolist() == []

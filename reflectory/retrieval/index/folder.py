@@ -35,6 +35,7 @@ class IndexDescription(Record):
         fingerprint: Identity of the content.
         embedder: Fingerprint of the embedder.
         extractor: Fingerprint of what found names and relations; empty without a graph.
+        grown: How many documents there were each time that some were added.
         dimension: Length of the vectors.
         documents: How many there are.
         passages: How many there are, and so how many vectors.
@@ -49,6 +50,7 @@ class IndexDescription(Record):
     fingerprint: str
     embedder: str
     extractor: str = ""
+    grown: tuple[int, ...] = ()
     dimension: int = Field(ge=1)
     documents: int = Field(ge=1)
     passages: int = Field(ge=1)

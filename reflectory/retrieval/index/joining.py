@@ -106,6 +106,8 @@ def join_parts(
     extracted = extractor.extract([document.text for document in cut.documents])
     new = [structure_of(d, e) for d, e in zip(cut.documents, extracted, strict=True)]
     parts = replace(parts, extractor_fingerprint=extractor.fingerprint)
+    if old is not None and whole:
+        parts = replace(parts, grown=(*old.grown, len(old.documents)))
     if old is not None and whole and len(new) <= FEW * len(old.documents):
         return _with_few_more(parts, old, cut, new)
     kept = [] if old is None else [old.structures[i] for i in cut.kept]

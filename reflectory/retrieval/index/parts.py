@@ -48,6 +48,8 @@ class IndexParts:
         lexical: With the lexical layer.
         graph: With the graph layer.
         extractor_fingerprint: What found names and relations; empty without a graph.
+        grown: How many documents there were each time that some were added. Edges of the
+            graph depend on it: what was known of old passages was kept.
     """
 
     documents: Sequence[Document]
@@ -58,6 +60,7 @@ class IndexParts:
     lexical: LexicalIndex | None = None
     graph: KnowledgeGraph | None = None
     extractor_fingerprint: str = ""
+    grown: tuple[int, ...] = ()
 
     @property
     def layers(self) -> frozenset[Layer]:
@@ -71,10 +74,11 @@ class IndexParts:
 
 
 def fingerprint_of(parts: IndexParts, embedder_fingerprint: str) -> str:
-    """Return the identity of an index: equal content and embedder, equal fingerprint."""
+    """Return the identity of an index: equal content and history of it, and equal embedder."""
     digest = hashlib.sha256(embedder_fingerprint.encode("utf-8"))
     digest.update(parts.extractor_fingerprint.encode("utf-8"))
     digest.update(",".join(sorted(parts.layers)).encode("utf-8"))
+    digest.update(repr(parts.grown).encode("utf-8"))
     for records in (parts.documents, parts.passages):
         for line in lines_of(records):
             digest.update(line)

@@ -199,6 +199,8 @@ class PassageIndex:
             extractor=extractor,
             progress=progress,
         )
+        if parts is self._parts:
+            return self
         return type(self)(
             parts,
             embedder_fingerprint=self.embedder_fingerprint,
@@ -222,6 +224,7 @@ class PassageIndex:
             fingerprint=self.fingerprint,
             embedder=self.embedder_fingerprint,
             extractor=self.extractor_fingerprint,
+            grown=self._parts.grown,
             dimension=self.dimension,
             documents=len(self.documents),
             passages=len(self.passages),
@@ -357,4 +360,5 @@ def _read_parts(folder: Path, description: IndexDescription, *, verify: bool) ->
         lexical=lexical,
         graph=graph,
         extractor_fingerprint=description.extractor,
+        grown=description.grown,
     )

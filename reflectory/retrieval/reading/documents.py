@@ -261,6 +261,10 @@ def _walk(folder: Path, skipped: list[SkippedFile]) -> Iterator[_File]:
     files: list[_File] = []
     for root, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in [name for name in folders if _is_saved_index(Path(root) / name)]:
+            folders.remove(name)
+            relative = _printable((Path(root) / name).relative_to(folder).as_posix())
+            skipped.append(SkippedFile(path=relative, reason="a saved index of documents"))
         sets = [name for name in folders if is_dataset_folder(Path(root) / name)]
         folders[:] = [name for name in folders if name not in sets]
         for name in [*names, *sets]:
@@ -269,6 +273,11 @@ def _walk(folder: Path, skipped: list[SkippedFile]) -> Iterator[_File]:
                 relative = _printable(path.relative_to(folder).as_posix())
                 files.append(_File(path, relative, parent, False))
     return iter(sorted(files, key=lambda file: file.name))
+
+
+def _is_saved_index(folder: Path) -> bool:
+    """Return whether a folder is what ``reflectory index`` wrote, whose lines are no documents."""
+    return (folder / "index.json").is_file() and (folder / "passages.jsonl").is_file()
 
 
 def _printable(name: str) -> str:

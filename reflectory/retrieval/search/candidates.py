@@ -15,6 +15,9 @@ from reflectory.retrieval.vectors import VectorIndex
 DENSE_SHARE = 0.7
 """Weight of the dense score in the fusion; the lexical one has the rest."""
 
+MOST_DEVIATIONS = 8.0
+"""Standard score that the best lexical hit has at most."""
+
 _SAMPLE = 16_384
 
 
@@ -62,11 +65,18 @@ class DenseScores:
 
 
 def standard_lexical(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return BM25 scores of all passages as standard scores, shape (n,)."""
+    """Return BM25 scores of all passages as standard scores, shape (n,), the best at most 8.
+
+    Cosines spread over all passages and rarely lie more than five deviations above their
+    mean. Most BM25 scores are zero; the rarer a word, and the larger the corpus, the more
+    deviations lie below the few that are not, and words would silence the other layers.
+    """
     deviation = float(scores.std())
     if deviation < 1e-6:
         return np.zeros_like(scores)
-    return np.asarray((scores - scores.mean()) / deviation, dtype=np.float32)
+    standard = np.asarray((scores - scores.mean()) / deviation, dtype=np.float32)
+    best = float(standard.max())
+    return standard * np.float32(min(1.0, MOST_DEVIATIONS / best))
 
 
 def best_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

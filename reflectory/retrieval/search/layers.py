@@ -12,7 +12,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,24 @@ _DIGITS = 6
 _LOWEST = -700.0
 
 
+class _Ranking(NamedTuple):
+    """What the layers found for one question, before the spread.
+
+    Attributes:
+        found: The passages, with what the first layers say of them.
+        walked: Share of the walk at each of them.
+        scores: Score of each, of all layers.
+        origins: Rows of the first hits, best first.
+        direct: Those of them that need no other to be found.
+    """
+
+    found: Candidates
+    walked: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    origins: NDArray[np.int64]
+    direct: NDArray[np.int64]
+
+
 class LayeredSearch:
     """Searches an index with some layers.
 
@@ -95,12 +113,8 @@ class LayeredSearch:
         self._graph = index.graph if "graph" in self._layers else None
         self._dense = DenseScores(index.vectors) if "dense" in self._layers else None
         self._walk = Walk(self._graph) if self._graph is not None else None
+        self._extractor = extractor
         self._names: NameFinder | None = None
-        if self._graph is not None and extractor is not None:
-            subjects = np.unique(self._graph.about.indices)
-            keys = self._graph.keys
-            about = {keys[entity] for entity in subjects}
-            self._names = NameFinder(keys, about, extractor, self._graph.aliases)
 
     def prepare(self) -> None:
         """Do what can be done before a query, once, however many ask."""
@@ -109,6 +123,10 @@ class LayeredSearch:
                 self._dense.prepare()
             if self._walk is not None:
                 self._walk.prepare()
+            if self._names is None and self._graph is not None and self._extractor is not None:
+                keys = self._graph.keys
+                about = {keys[entity] for entity in np.unique(self._graph.about.indices)}
+                self._names = NameFinder(keys, about, self._extractor, self._graph.aliases)
 
     def search(
         self, text: str, vector: NDArray[np.float32], per_document: int, limit: int
@@ -139,43 +157,54 @@ class LayeredSearch:
         self.prepare()
         words = self._words(text)
         named = self._names.find(text) if self._names is not None else []
-        about = self._about(named)
         depth = min(len(self._index), max(DEPTH, 4 * limit))
         while True:
             hits = FirstHits(self._index.vectors, self._dense, self._lexical, vector, words, depth)
-            rows = np.union1d(hits.rows, about)
-            if len(rows) == 0:
+            ranking = self._ranked(hits, self._about(named), words, depth)
+            if ranking is None:
                 return []
-            scores = _with_named(hits.of(rows).fused, rows, about)
-            seeds = _best(scores, SEEDS)
-            walked = np.zeros(len(rows), dtype=np.float32)
-            origins = direct = rows[seeds]
-            if self._walk is not None:
-                weights = _softmax(scores[seeds])
-                everywhere = self._walk.from_passages(origins, weights)
-                direct = origins[2 * (1 - GOES_ON) * weights >= everywhere[origins]]
-                rows = np.union1d(rows, best_rows(everywhere, depth))
-                walked = everywhere[rows]
-            found = hits.of(rows)
-            scores = _with_named(found.fused, rows, about)
-            scores += WALKED * np.log1p(walked / WALK_UNIT)
-            if "rerank" in self._layers:
-                scores = self._reranked(rows, scores, words)
-            chosen = self._spread(rows, scores, per_document, limit)
+            rows = ranking.found.rows
+            chosen = self._spread(rows, ranking.scores, per_document, limit)
             if len(chosen) == limit or len(rows) < depth or depth == len(self._index):
                 break
             # The best ones are of few documents, whose quota is used up.
             depth = min(len(self._index), 8 * depth)
-        explainer = Explainer(self._index, self._graph, named, found, origins, direct)
+        explainer = Explainer(
+            self._index, self._graph, named, ranking.found, ranking.origins, ranking.direct
+        )
         return [
             ScoredPassage(
                 passage=self._index.passages[int(rows[i])],
                 score=score,
-                signals=self._signals(found, walked, i),
+                signals=self._signals(ranking.found, ranking.walked, i),
                 path=explainer.path(int(rows[i])),
             )
             for i, score in chosen
         ]
+
+    def _ranked(
+        self, hits: FirstHits, about: NDArray[np.int64], words: NDArray[np.int32], depth: int
+    ) -> _Ranking | None:
+        """Return what the layers find, scored; ``None`` when that is nothing."""
+        rows = np.union1d(hits.rows, about)
+        if len(rows) == 0:
+            return None
+        scores = _with_named(hits.of(rows).fused, rows, about)
+        seeds = _best(scores, SEEDS)
+        walked = np.zeros(len(rows), dtype=np.float32)
+        origins = direct = rows[seeds]
+        if self._walk is not None:
+            weights = _softmax(scores[seeds])
+            everywhere = self._walk.from_passages(origins, weights)
+            direct = origins[2 * (1 - GOES_ON) * weights >= everywhere[origins]]
+            rows = np.union1d(rows, best_rows(everywhere, depth))
+            walked = everywhere[rows]
+        found = hits.of(rows)
+        scores = _with_named(found.fused, rows, about)
+        scores += WALKED * np.log1p(walked / WALK_UNIT)
+        if "rerank" in self._layers:
+            scores = self._reranked(rows, scores, words)
+        return _Ranking(found, walked, scores, origins, direct)
 
     def _words(self, text: str) -> NDArray[np.int32]:
         lexical = self._index.lexical

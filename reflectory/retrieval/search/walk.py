@@ -53,8 +53,8 @@ class Walk:
         held = held.multiply(graph.rarity).tocsr()
         similar = _rows_to_one(graph.similarity) * SIMILAR
         related = _rows_to_one(graph.related.multiply(graph.rarity > 0)) * RELATED
-        out_of_passages = _rows_to_one(held)
-        out_of_entities = _rows_to_one(held.T)
+        out_of_passages = _rows_to_one(held) * (1 - SIMILAR)
+        out_of_entities = _rows_to_one(held.T) * (1 - RELATED)
         # Where there is nothing similar, all steps lead to entities, and so on.
         joined = sp.bmat([[similar, out_of_passages], [out_of_entities, related]], format="csr")
         return _rows_to_one(joined).T.tocsr().astype(np.float32)

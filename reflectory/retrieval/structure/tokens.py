@@ -68,7 +68,8 @@ _MONTH = (
 _YEAR = r"(?:1\d{3}|20\d{2})"
 _DAY = r"\d{1,2}(?:st|nd|rd|th|\.)?"
 _DATE = re.compile(
-    rf"(?<![\w$€£#.,&'’‐‑-])(?:"
+    # Not inside a word: a combining mark goes on with one and is not in \w.
+    rf"(?<![\w{MARKS}$€£#.,&'’‐‑-])(?:"
     rf"{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?"
     rf"|{_MONTH} {_DAY}(?:,? {_YEAR})?(?![\w:])"
     rf"|{_MONTH},? {_YEAR}"
@@ -84,7 +85,8 @@ def date_spans(text: str) -> list[Span]:
 
 
 _QUOTED = re.compile(
-    r"(?<!\w)(?:\"(?P<a>[^\"\n]{2,80})\"|“(?P<b>[^“”\n]{2,80})”|„(?P<c>[^„“”\n]{2,80})[“”]"
+    rf"(?<![\w{MARKS}])"
+    r"(?:\"(?P<a>[^\"\n]{2,80})\"|“(?P<b>[^“”\n]{2,80})”|„(?P<c>[^„“”\n]{2,80})[“”]"
     r"|«\s?(?P<d>[^«»\n]{2,80}?)\s?»|‘(?P<e>[^‘’\n]{2,80})’|'(?P<f>[^'\n]{2,80})')(?!\w)"
 )
 
