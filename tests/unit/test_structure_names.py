@@ -142,6 +142,18 @@ def test_it_meets_the_protocol():
     assert EXTRACTOR.fingerprint == "rules-1"
 
 
+# A combining mark goes on with a word although it is no letter.
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("They saw Curie\u03081998 there.", "Curie\u03081998"),
+        ("We liked Cafe\u0301'Blue Moon' there.", "Cafe\u0301'Blue Moon"),
+    ],
+)
+def test_dates_and_titles_do_not_begin_inside_a_word(text, name):
+    assert names(text) == [name]
+
+
 TEXTS = st.one_of(
     st.text(),
     st.text(alphabet=string.ascii_letters + " .,'\"()&-1\n’“”", max_size=300),
@@ -152,9 +164,9 @@ TEXTS = st.one_of(
         ),
         max_size=12,
     ).map(" ".join),
-    st.lists(st.sampled_from([*GOLD[0]["text"], "A", "b", "'", "&", "-", "1999", " "])).map(
-        "".join
-    ),
+    st.lists(
+        st.sampled_from([*GOLD[0]["text"], "A", "b", "'", "&", "-", "1999", " ", "\u0301"])
+    ).map("".join),
 )
 
 
