@@ -1,7 +1,7 @@
 """Does an implementation keep the contract of its protocol?
 
-Run by reflectory on its own models, embedders, retrievers and graders, and open
-to everybody who brings one::
+Run by reflectory on its own models, embedders, retrievers, graders, extractors and
+verifiers, and open to everybody who brings one::
 
     await check_model(MyModel())
 
@@ -11,6 +11,7 @@ Each check asks a few small questions, goes on after a violation, and raises one
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -22,19 +23,22 @@ from reflectory.agents.graders.protocol import Grader, GradingTask
 from reflectory.errors import OutputError, UserError
 from reflectory.models.protocol import Embedder
 from reflectory.retrieval.retriever import Retriever
+from reflectory.testing.conformance_extractor import check_extractor
 from reflectory.testing.conformance_findings import ConformanceError, Findings
 from reflectory.testing.conformance_model import check_model
+from reflectory.testing.conformance_verifier import check_verifier
 from reflectory.types import Feedback, Passage, ScoredPassage
 
 __all__ = [
     "ConformanceError",
     "check_embedder",
+    "check_extractor",
     "check_grader",
     "check_model",
     "check_retriever",
+    "check_verifier",
 ]
 
-_MISSING = "members of the protocol are missing"
 _EVERYTHING = 1_000
 """More passages than a check can find."""
 
@@ -70,9 +74,7 @@ async def check_embedder(
     """
     findings = Findings(embedder, timeout_s=timeout_s)
     expect = findings.expect
-    if not findings.value("a member", lambda: isinstance(embedder, Embedder)):
-        expect(False, _MISSING)
-        findings.conclude()
+    findings.protocol(embedder, Embedder)
     findings.fingerprint(embedder)
     dimension = findings.value("dimension", lambda: embedder.dimension)
     expect(isinstance(dimension, int) and dimension >= 1, f"dimension is {dimension!r}")
@@ -128,9 +130,7 @@ async def check_retriever(retriever: Retriever, query: str, *, timeout_s: float 
     """
     findings = Findings(retriever, timeout_s=timeout_s)
     expect = findings.expect
-    if not findings.value("a member", lambda: isinstance(retriever, Retriever)):
-        expect(False, _MISSING)
-        findings.conclude()
+    findings.protocol(retriever, Retriever)
     name = findings.fingerprint(retriever)
 
     async def retrieve(per_document: int, limit: int) -> list[ScoredPassage] | None:
@@ -228,9 +228,7 @@ async def check_grader(
     """
     findings = Findings(grader, timeout_s=timeout_s)
     expect = findings.expect
-    if not findings.value("a member", lambda: isinstance(grader, Grader)):
-        expect(False, _MISSING)
-        findings.conclude()
+    findings.protocol(grader, Grader)
     findings.fingerprint(grader)
     if tasks is None:
         tasks = [GradingTask(_QUESTION, answer, "It is right.", _CONTEXT) for answer in _ANSWERS]
@@ -260,6 +258,6 @@ async def check_grader(
     expect(any(feedback is not None for feedback in alone), "no task could be graded")
     again = [await grade(task) for task in tasks]
     expect(all(map(same, alone, again)), "the same task gets other feedback")
-    together = await findings.together("grade, many at once,", [grade(task) for task in tasks])
+    together = await asyncio.gather(*(grade(task) for task in tasks))
     expect(all(map(same, alone, together)), "calls that run together change each other")
     findings.conclude()

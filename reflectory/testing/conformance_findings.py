@@ -61,6 +61,20 @@ class Findings:
             self.expect(False, f"{what} raised {type(error).__name__}: {error}")
             return None
 
+    def protocol(self, subject: object, protocol: Any) -> None:
+        """End the check here unless the subject has the members of its protocol.
+
+        Args:
+            subject: What is checked.
+            protocol: The protocol, which can be checked at run time.
+
+        Raises:
+            ConformanceError: With what was found until now.
+        """
+        if not self.value("a member", lambda: isinstance(subject, protocol)):
+            self.expect(False, "members of the protocol are missing")
+            self.conclude()
+
     def fingerprint(self, subject: Any) -> str | None:
         """Return the fingerprint, after checking that it is a text that stays."""
         first = self.value("fingerprint", lambda: subject.fingerprint)
@@ -82,7 +96,10 @@ class Findings:
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await call
+                given = await call
+            # No call of a protocol gives None, and nothing could be looked at.
+            self.expect(given is not None, f"{what} gives None")
+            return given
         except allowed as error:
             return error
         except asyncio.CancelledError:

@@ -49,17 +49,15 @@ async def check_model(model: Model, *, exact: bool = True, timeout_s: float = 30
         ConformanceError: With every point of the contract that does not hold.
     """
     findings = Findings(model, timeout_s=timeout_s)
-    if findings.value("a member", lambda: isinstance(model, Model)):
-        check = _ModelCheck(model, findings, exact=exact)
-        check.identity()
-        await check.completions()
-        await check.stop_strings()
-        await check.prefill()
-        await check.scores()
-        await check.many_at_once()
-        await check.deadline()
-    else:
-        findings.expect(False, "members of the protocol are missing")
+    findings.protocol(model, Model)
+    check = _ModelCheck(model, findings, exact=exact)
+    check.identity()
+    await check.completions()
+    await check.stop_strings()
+    await check.prefill()
+    await check.scores()
+    await check.many_at_once()
+    await check.deadline()
     findings.conclude()
 
 

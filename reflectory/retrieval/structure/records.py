@@ -80,8 +80,9 @@ class Extraction(Record):
 class Extractor(Protocol):
     """Finds names, phrases and relations; rules, spaCy, GLiNER or a language model.
 
-    ``extract`` is synchronous and called in a thread. It is deterministic, and what
-    it finds in a text does not depend on the other texts of the call.
+    ``extract`` is synchronous and called in threads, by searches in several at once. It
+    is deterministic, and what it finds in a text does not depend on the other texts of
+    the call.
     """
 
     @property
