@@ -53,6 +53,7 @@ def index(
     Example: reflectory index notes.index --query "Who designed the probe?" --top 4
     """
     from reflectory.models.embedders import resolve_embedder
+    from reflectory.models.embedding_cache import CachedEmbedder
     from reflectory.retrieval import PassageIndex
 
     if output is not None:
@@ -83,7 +84,8 @@ def index(
             "--query, --stats or --graph"
         )
     model = resolve_embedder(embedder)
-    loaded = PassageIndex.load(documents[0], model)
+    # The cache knows how long its vectors are, which spares loading the model for --stats.
+    loaded = PassageIndex.load(documents[0], CachedEmbedder(model))
     found = None if query is None else _search(loaded, model, extractor, query, top)
     _look(loaded, found, stats, graph, json=json)
 
@@ -115,7 +117,8 @@ def _build(
                 hint="give the documents themselves; an index at --output is extended",
             )
     read = read_documents(documents)
-    old = None if rebuild or not is_index(output) else PassageIndex.load(output, embedder)
+    remembering = CachedEmbedder(embedder)
+    old = None if rebuild or not is_index(output) else PassageIndex.load(output, remembering)
     if old is not None and passage_tokens not in (None, old.passage_tokens):
         raise UserError(
             f"the index {output} was cut into passages of at most {old.passage_tokens} tokens, "
@@ -131,13 +134,13 @@ def _build(
         if old is None:
             work = PassageIndex.build(
                 read.documents,
-                CachedEmbedder(embedder),
+                remembering,
                 passage_tokens=budget.passage_tokens,
                 extractor=reader,
                 progress=progress,
             )
         else:
-            work = old.extended(read.documents, embedder, extractor=reader, progress=progress)
+            work = old.extended(read.documents, remembering, extractor=reader, progress=progress)
         built = BACKGROUND.run(work)
         bar.update(task, description="writing the index")
         built.save(output)

@@ -10,33 +10,22 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reflectory.errors import IntegrityError, UserError
+from reflectory.errors import UserError
 from reflectory.models.protocol import Embedder
-from reflectory.retrieval.graph.files import read_graph, write_graph
 from reflectory.retrieval.graph.knowledge_graph import KnowledgeGraph
 from reflectory.retrieval.index.building import CountTokens, Progress, extend_parts
 from reflectory.retrieval.index.folder import (
     SCHEMA_VERSION,
-    VECTORS,
     IndexDescription,
-    check_files,
     read_description,
     write_index_folder,
 )
-from reflectory.retrieval.index.lines import RecordLines, write_lines
+from reflectory.retrieval.index.part_files import read_parts, write_parts
 from reflectory.retrieval.index.parts import IndexParts, Layer, fingerprint_of
 from reflectory.retrieval.search.lexical import LexicalIndex
 from reflectory.retrieval.structure import DocumentStructure, Extractor
 from reflectory.retrieval.vectors import VectorIndex
-from reflectory.retrieval.vectors.files import DESCRIPTION as VECTOR_DESCRIPTION
-from reflectory.retrieval.vectors.files import is_vector_folder
 from reflectory.types import Document, Passage
-
-_DOCUMENTS = "documents.jsonl"
-_PASSAGES = "passages.jsonl"
-_STRUCTURES = "structures.jsonl"
-_LEXICAL = "lexical"
-_GRAPH = "graph"
 
 
 class PassageIndex:
@@ -232,20 +221,9 @@ class PassageIndex:
             passage_tokens=self.passage_tokens,
             layers=tuple(sorted(self._parts.layers)),
         )
-        return write_index_folder(Path(folder), description, self._write)
-
-    def _write(self, folder: Path) -> None:
-        write_lines(folder / _DOCUMENTS, self.documents)
-        write_lines(folder / _PASSAGES, self.passages)
-        np.save(folder / "document_of.npy", self.document_of, allow_pickle=False)
-        self.vectors.save(folder / VECTORS)
-        if self.lexical is not None:
-            (folder / _LEXICAL).mkdir()
-            self.lexical.save(folder / _LEXICAL)
-        if self.graph is not None:
-            (folder / _GRAPH).mkdir()
-            write_lines(folder / _STRUCTURES, self.structures)
-            write_graph(folder / _GRAPH, self.graph)
+        return write_index_folder(
+            Path(folder), description, lambda content: write_parts(content, self._parts)
+        )
 
     @classmethod
     def load(cls, folder: str | Path, embedder: Embedder, *, verify: bool = False) -> Self:
@@ -263,7 +241,7 @@ class PassageIndex:
         path = Path(folder).expanduser()
         description = read_description(path)
         index = cls(
-            _read_parts(path, description, verify=verify),
+            read_parts(path, description, verify=verify),
             embedder_fingerprint=description.embedder,
             passage_tokens=description.passage_tokens,
             fingerprint=description.fingerprint,
@@ -305,60 +283,3 @@ def check_extractor(index: PassageIndex, extractor: Extractor) -> None:
             f"not with {extractor.fingerprint}",
             hint="use that extractor (`retrieval.extractor`), or build the index again",
         )
-
-
-def _read_parts(folder: Path, description: IndexDescription, *, verify: bool) -> IndexParts:
-    """Read all files of an index, and compare their numbers with its description."""
-    check_files(folder, description)
-    try:
-        documents = RecordLines(folder / _DOCUMENTS, Document)
-        passages = RecordLines(folder / _PASSAGES, Passage)
-        document_of: NDArray[np.int32] = np.load(folder / "document_of.npy", allow_pickle=False)
-        lexical, graph = None, None
-        structures: Sequence[DocumentStructure] = ()
-        if "lexical" in description.layers:
-            lexical = LexicalIndex.load(folder / _LEXICAL)
-        if "graph" in description.layers:
-            graph = read_graph(folder / _GRAPH)
-            structures = RecordLines(folder / _STRUCTURES, DocumentStructure)
-    except OSError as error:
-        raise IntegrityError(
-            f"the index {folder} is incomplete: {error.filename}: {error.strerror or error}",
-            hint="build the index again",
-        ) from error
-    except (ValueError, TypeError, KeyError, EOFError) as error:  # of another version of bm25s
-        raise IntegrityError(
-            f"the index {folder} cannot be read: {type(error).__name__}: {error}",
-            hint="build the index again",
-        ) from error
-    if not is_vector_folder(folder / VECTORS):
-        raise IntegrityError(
-            f"the index {folder} is incomplete: there is no {VECTORS}/{VECTOR_DESCRIPTION}",
-            hint="build the index again",
-        )
-    vectors = VectorIndex.load(folder / VECTORS, verify=verify)
-    found = {
-        "documents": len(documents),
-        "passages": len(passages),
-        "dimension": vectors.dimension,
-        "entities": len(graph.keys) if graph is not None else 0,
-    }
-    expected = {name: getattr(description, name) for name in found}
-    rows = {len(passages), len(vectors), len(document_of)}
-    rows |= {len(lexical)} if lexical is not None else set()
-    if found != expected or len(rows) > 1:
-        raise IntegrityError(
-            f"the index {folder} is damaged: it has {found}, its description says {expected}",
-            hint="build the index again",
-        )
-    return IndexParts(
-        documents=documents,
-        passages=passages,
-        document_of=document_of,
-        vectors=vectors,
-        structures=structures,
-        lexical=lexical,
-        graph=graph,
-        extractor_fingerprint=description.extractor,
-        grown=description.grown,
-    )

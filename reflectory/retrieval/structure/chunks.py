@@ -136,6 +136,8 @@ def _in_context(lower: str, tag: str, previous: str, ahead: str) -> str:
         return "R" if previous in {"N", "W", ","} else "D" if previous != "V" else "S"
     if lower in {"this", "these", "those"}:
         return "O" if ahead in AUXILIARIES or ahead in {"", ","} else "D"
+    if tag == "B" and previous in {"D", "U"}:
+        return WORD  # "a long report", "the first queen", "the only two"
     return tag
 
 
