@@ -51,7 +51,7 @@ WALKED = 1.0
 
 WALK_UNIT = 1e-4
 
-REPEATED = 0.5
+REPEATED = 0.8
 """What the spread leaves of a passage's score for each better one of its document."""
 
 _MOST_NAMED = 200
