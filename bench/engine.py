@@ -21,15 +21,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +35,10 @@ import transformers
 from engine_calls import DOCUMENT_TOKENS, NEW_TOKENS, endless, make_calls, tree_of
 from engine_contenders import Contender, Engine, Limit, Llama, Peer, Timing, load_peer, peer_dtype
 from engine_loops import child, measure_loops, print_loops, spread
+from provenance import provenance
 
-import reflectory
 from reflectory.models.defaults import ensure_language_model
-from reflectory.models.device import choose_device, describe_device
+from reflectory.models.device import choose_device
 
 
 def make_contenders(options: argparse.Namespace, folder: Path, scratch: Path) -> list[Contender]:
@@ -128,19 +125,8 @@ def print_calls(rows: Sequence[dict[str, Any]]) -> None:
 
 def about(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     """Return what the figures depend on."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    run = {"capture_output": True, "text": True, "check": False}
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip(),
-        "changed_files": subprocess.run([*git, "status", "--short"], **run).stdout.splitlines(),
-        "versions": {
-            "python": platform.python_version(),
-            "reflectory": reflectory.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "machine": describe_device(choose_device(options.device)),
+        **provenance("torch", "transformers", device=options.device),
         "threads": torch.get_num_threads(),
         "model": model.model_dump(mode="json", exclude={"path", "files"}),
         "new_tokens": NEW_TOKENS,

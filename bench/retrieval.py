@@ -24,26 +24,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import platform
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import bm25s
 import faiss
 import numpy as np
+from provenance import provenance
 from retrieval_data import RANKS, Question, hotpotqa, measures, noise, recombined
 
-import reflectory
 from reflectory import Document
 from reflectory.config import Layer
-from reflectory.models.device import choose_device, describe_device
 from reflectory.models.embedders import resolve_embedder
 from reflectory.models.embedding_cache import CachedEmbedder
 from reflectory.retrieval import PassageIndex, resolve_extractor
@@ -245,25 +241,6 @@ class SentenceMeans:
         return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
 
 
-def about() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    run = {"capture_output": True, "text": True, "check": False}
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip(),
-        "changed_files": subprocess.run([*git, "status", "--short"], **run).stdout.splitlines(),
-        "versions": {
-            "python": platform.python_version(),
-            "reflectory": reflectory.__version__,
-            "faiss": faiss.__version__,
-            "bm25s": bm25s.__version__,
-            "numpy": np.__version__,
-        },
-        "machine": describe_device(choose_device("cpu")),
-    }
-
-
 def settings_of(options: argparse.Namespace) -> list[tuple[str, list[Question], list[Document]]]:
     """Return what is measured: name, questions and documents."""
     rows = options.data / "hotpotqa_dev50.jsonl"
@@ -327,7 +304,11 @@ def main() -> None:
         print(f"skipped: {options.data} has no hotpotqa_dev50.jsonl")
         return
     embedder = resolve_embedder("local")
-    report: dict[str, Any] = {**about(), "embedder": embedder.fingerprint, "settings": []}
+    report: dict[str, Any] = {
+        **provenance("faiss-cpu", "bm25s", "numpy"),
+        "embedder": embedder.fingerprint,
+        "settings": [],
+    }
     for name, questions, documents in settings_of(options):
         passages: Any = embedder if options.no_cache else CachedEmbedder(embedder)
         if name == "large":

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from retrieval import about
+from provenance import provenance
 from retrieval_data import hotpotqa, interval
 
 from reflectory import Document, LoopConfig
@@ -152,7 +152,10 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    report = {**about(), "rows": asyncio.run(run(options.data, options.dtype))}
+    report = {
+        **provenance("torch", "transformers", "faiss-cpu"),
+        "rows": asyncio.run(run(options.data, options.dtype)),
+    }
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

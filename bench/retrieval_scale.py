@@ -20,15 +20,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,10 +33,9 @@ import faiss
 import numpy as np
 import psutil
 from numpy.lib.format import open_memmap
+from provenance import provenance
 from retrieval_vectors import BLOCK, Matrix, Source, exact, recall
 
-import reflectory
-from reflectory.models.device import choose_device, describe_device
 from reflectory.retrieval.vectors import TARGET_RECALL, VectorIndex
 
 T = TypeVar("T")
@@ -143,19 +139,8 @@ def measure(
 
 def about(options: argparse.Namespace) -> dict[str, Any]:
     """Return what the figures depend on."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    run: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip(),
-        "changed_files": subprocess.run([*git, "status", "--short"], **run).stdout.splitlines(),
-        "versions": {
-            "python": platform.python_version(),
-            "reflectory": reflectory.__version__,
-            "faiss": faiss.__version__,
-            "numpy": np.__version__,
-        },
-        "machine": describe_device(choose_device("cpu")),
+        **provenance("faiss-cpu", "numpy"),
         "threads": {"faiss": faiss.omp_get_max_threads(), "cores": os.cpu_count()},
         "options": {k: v for k, v in vars(options).items() if not isinstance(v, Path)},
     }
