@@ -182,7 +182,7 @@ def _label(axes: Axes, view: Any, places: Any, best: Sequence[str]) -> None:
         axes.annotate(
             text,
             (x, y),
-            xytext=(0, 8),
+            xytext=(0, 12 if data["kind"] == "document" else 8),
             textcoords="offset points",
             ha="center",
             fontsize=8,
