@@ -61,7 +61,7 @@ def test_a_passage_holds_what_its_document_is_about(index, graph):
     assert [graph.holds[row, lind] for row in rows] == [3, 2, 3]
     assert all(lind in graph.held_by(int(row)) for row in rows)
     assert graph.subjects_of(int(rows[1])).tolist() == [lind]
-    assert graph.rows_of[lind].indices.tolist() == rows.tolist()
+    assert graph.holds.T.tocsr()[lind].indices.tolist() == rows.tolist()
 
 
 def test_numbers_of_the_graph_follow_from_what_is_held(graph):

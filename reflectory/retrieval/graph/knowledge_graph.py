@@ -118,11 +118,6 @@ class KnowledgeGraph:
             found.setdefault((min(r.subject, r.object), max(r.subject, r.object)), r.verb)
         return found
 
-    @cached_property
-    def rows_of(self) -> Any:
-        """Passages that hold an entity, sparse (entities, passages): ``holds`` the other way."""
-        return self.holds.T.tocsr()
-
     def held_by(self, row: int) -> NDArray[np.int32]:
         """Return the entities that a passage holds, in no order."""
         begin, end = self.holds.indptr[row : row + 2]
