@@ -6,18 +6,24 @@ data: live objects (a model, a retriever, a user's grader) are handed to
 """
 
 from reflectory.config.base import Settings, Unit, problems_of
+from reflectory.config.curation import CurationConfig
+from reflectory.config.improvement import ImprovementConfig
 from reflectory.config.levels import DEFAULT_LEVELS, Level
 from reflectory.config.loop import LoopConfig, SamplingConfig
+from reflectory.config.practice import CandidateConfig, PracticeConfig
 from reflectory.config.retrieval import Layer, RetrievalConfig
 from reflectory.config.run import RunConfig
-from reflectory.config.training import CurationConfig, TrainingConfig
+from reflectory.config.training import TrainingConfig
 
 __all__ = [
     "DEFAULT_LEVELS",
+    "CandidateConfig",
     "CurationConfig",
+    "ImprovementConfig",
     "Layer",
     "Level",
     "LoopConfig",
+    "PracticeConfig",
     "RetrievalConfig",
     "RunConfig",
     "SamplingConfig",

@@ -9,8 +9,11 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from reflectory.config.base import Settings, problems_of
+from reflectory.config.curation import CurationConfig
+from reflectory.config.improvement import ImprovementConfig
 from reflectory.config.loop import LoopConfig
-from reflectory.config.training import CurationConfig, TrainingConfig
+from reflectory.config.practice import CandidateConfig, PracticeConfig
+from reflectory.config.training import TrainingConfig
 from reflectory.errors import ConfigError, UserError
 
 
@@ -41,8 +44,11 @@ class RunConfig(Settings):
             (exact reproducibility: every call is computed by itself).
         concurrency: Loops that run at the same time.
         loop: The loop itself.
+        practice: Instructions that the teacher writes from the documents.
+        candidates: Answers among which the one to learn is chosen.
         curation: Which parts of trajectories become rows.
-        training: The LoRA round.
+        training: How rows are learnt.
+        improvement: The rounds that all of this makes.
     """
 
     documents: tuple[str, ...] = ()
@@ -56,8 +62,11 @@ class RunConfig(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
     loop: LoopConfig = LoopConfig()
+    practice: PracticeConfig = PracticeConfig()
+    candidates: CandidateConfig = CandidateConfig()
     curation: CurationConfig = CurationConfig()
     training: TrainingConfig = TrainingConfig()
+    improvement: ImprovementConfig = ImprovementConfig()
 
     @field_validator("documents", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from reflectory.types.loop import (
     StopReason,
     matrix_of,
 )
+from reflectory.types.practice import Candidate, CandidateSet, PracticeQuestion
 from reflectory.types.record import Record
 from reflectory.types.trajectory import MIGRATIONS, SCHEMA_VERSION, Trajectory
 
@@ -21,6 +22,8 @@ __all__ = [
     "MIGRATIONS",
     "SCHEMA_VERSION",
     "Answer",
+    "Candidate",
+    "CandidateSet",
     "ContextAddition",
     "Document",
     "Evidence",
@@ -30,6 +33,7 @@ __all__ = [
     "Flag",
     "Passage",
     "PathStep",
+    "PracticeQuestion",
     "Question",
     "Record",
     "Response",
