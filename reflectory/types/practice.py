@@ -50,7 +50,8 @@ class Candidate(Record):
         score: Grade by the teacher in [0, 1]; ``None`` when it could not be graded.
         grader: Name of the grader.
         groundedness: Share of its statements that a passage supports, in [0, 1].
-        agreement: Share of the drawn samples that say the same, in [0, 1]; ``None`` without samples.
+        agreement: Share of the drawn samples that say the same, in [0, 1]; ``None``
+            when none was drawn.
         seed: Of the draw; ``None`` when it was not drawn.
         failure: Why it has no score.
     """
