@@ -18,6 +18,9 @@ from reflectory.types import Passage, Record, Statement
 Format = Literal["sft", "dpo"]
 FORMATS: tuple[Format, ...] = ("sft", "dpo")
 
+Source = Literal["self", "distilled", "manual"]
+SOURCES: tuple[Source, ...] = ("self", "distilled", "manual")
+
 
 class Message(Record):
     """One chat message."""
@@ -30,7 +33,7 @@ class Provenance(Record):
     """Where a row came from and why it was accepted.
 
     Attributes:
-        trajectory: Id of the trajectory.
+        trajectory: Id of the trajectory; empty for a row that no loop made.
         what: ``response`` (R_t to the instruction) or ``answer`` (R[j,t] to a question).
         level: Level of the question; ``None`` for a response.
         iteration: t of the response or answer.
@@ -41,25 +44,34 @@ class Provenance(Record):
         groundedness: Share of them that some passage supports, in [0, 1]; ``None``
             when it was not measured.
         models: Fingerprints of teacher, student, embedder and grader.
-        grader: Name of the grader that gave the score.
-        score: G[t] of the response, or the score of the answer, in [0, 1].
+        grader: Name of the grader that gave the score; empty when there is none.
+        score: G[t] of the response, or the score of the answer, in [0, 1]; ``None`` for
+            a row that nobody graded.
         baseline: G[0] of the trajectory; ``None`` when R_0 could not be graded.
-        source: Who wrote the completion: ``self`` for the student, otherwise a name.
+        source: Who wrote the completion, the three terms of Equation 5: ``self`` (the
+            student), ``distilled`` (a stronger teacher) or ``manual`` (a person).
+        origin: Which answer it is among the candidates to its question, as in
+            :class:`~reflectory.types.practice.Candidate`; ``None`` when there were none.
+        agreement: Share of the drawn samples that say the same, in [0, 1].
+        round: The round of self-improvement that made it; ``None`` outside of rounds.
     """
 
-    trajectory: str
-    what: Literal["response", "answer"]
+    trajectory: str = ""
+    what: Literal["response", "answer"] = "response"
     level: str | None = None
-    iteration: int = Field(ge=0)
+    iteration: int = Field(default=0, ge=0)
     passages: tuple[str, ...] = ()
     cited: tuple[str, ...] = ()
     statements: tuple[Statement, ...] = ()
     groundedness: float | None = Field(default=None, ge=0.0, le=1.0)
     models: dict[str, str] = Field(default_factory=dict)
-    grader: str
-    score: float = Field(ge=0.0, le=1.0)
+    grader: str = ""
+    score: float | None = Field(default=None, ge=0.0, le=1.0)
     baseline: float | None = Field(default=None, ge=0.0, le=1.0)
-    source: str = "self"
+    source: Source = "self"
+    origin: Literal["loop", "sample", "condensed", "teacher"] | None = None
+    agreement: float | None = Field(default=None, ge=0.0, le=1.0)
+    round: int | None = Field(default=None, ge=0)
 
 
 def _check_prompt(messages: tuple[Message, ...]) -> tuple[Message, ...]:
