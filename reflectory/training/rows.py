@@ -37,6 +37,8 @@ class Provenance(Record):
         what: ``response`` (R_t to the instruction) or ``answer`` (R[j,t] to a question).
         level: Level of the question; ``None`` for a response.
         iteration: t of the response or answer.
+        question: What was asked, without the documents around it; empty where the prompt
+            is all that is known.
         passages: Ids of the passages in the prompt, in order.
         cited: Ids of the passages that the completion rests on.
         statements: The sentences of the completion with the stretches of passages
@@ -60,6 +62,7 @@ class Provenance(Record):
     what: Literal["response", "answer"] = "response"
     level: str | None = None
     iteration: int = Field(default=0, ge=0)
+    question: str = ""
     passages: tuple[str, ...] = ()
     cited: tuple[str, ...] = ()
     statements: tuple[Statement, ...] = ()
