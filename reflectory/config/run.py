@@ -135,6 +135,14 @@ class RunConfig(Settings):
         for name in ("teacher_adapter", "student_adapter"):
             if getattr(self, name) is not None:
                 changes[name] = anchor(getattr(self, name))
+        improvement: dict[str, Any] = {
+            name: tuple(anchor(path) for path in getattr(self.improvement, name))
+            for name in ("held_out", "held_out_documents", "manual_rows")
+        }
+        base = self.improvement.base
+        if base is not None and (folder / base).is_dir():  # or else it is a hub id
+            improvement["base"] = anchor(base)
+        changes["improvement"] = self.improvement.model_copy(update=improvement)
         return self.model_copy(update=changes)
 
     def to_yaml(self) -> str:
