@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from reflectory.training.dataset_columns import COLUMNS
+
+_LOADERS = {
+    "jsonl": ("load_dataset", 'load_dataset("json", data_files="{file}", split="train")'),
+    "parquet": ("load_dataset", 'load_dataset("parquet", data_files="{file}", split="train")'),
+    "datasets": ("load_from_disk", 'load_from_disk(".")["train"]'),
+}
+
 
 def data_card(manifest: dict[str, Any], *, rows_file: str) -> str:
     """Return the card as Markdown with the front matter that the hub reads.
@@ -12,10 +20,8 @@ def data_card(manifest: dict[str, Any], *, rows_file: str) -> str:
         manifest: The content of ``dataset.json``.
         rows_file: Name of the file with the rows.
     """
-    columns = {
-        "sft": "`prompt`, `completion`",
-        "dpo": "`prompt`, `chosen`, `rejected`, `margin`",
-    }[manifest["format"]]
+    columns = ", ".join(f"`{name}`" for name in COLUMNS[manifest["format"]])
+    function, call = _LOADERS[manifest["file_format"]]
     licence = manifest["sources_licence"]
     parts = [
         _front_matter(licence, rows_file),
@@ -23,9 +29,11 @@ def data_card(manifest: dict[str, Any], *, rows_file: str) -> str:
         f"{manifest['rows']} rows from {manifest['trajectories']} trajectories, in the format "
         f"`{manifest['format']}` of TRL: columns {columns} and `provenance`.",
         _table("What the rows come from", ("from", "rows"), manifest["kinds"]),
+        _table("Who wrote the completions", ("source", "rows"), manifest["sources"]),
         "## Rule",
         _rule(manifest["rule"]),
         *(_counts(manifest["counts"]) if manifest["counts"] else []),
+        *(_derivation(manifest["derivation"]) if manifest["derivation"] else []),
         "## Models",
         _models(manifest["models"]),
         "## Seeds",
@@ -34,9 +42,9 @@ def data_card(manifest: dict[str, Any], *, rows_file: str) -> str:
         f"Licence of the source documents: {licence}. The prompts quote these documents, so "
         "it covers the rows too; what the models' licences ask for comes on top.",
         "## Use",
-        "```python\nfrom datasets import load_dataset\n\n"
-        f'rows = load_dataset("json", data_files="{rows_file}", split="train")\n```',
-        f"sha256 of `{rows_file}`: `{manifest['sha256']}`",
+        f"```python\nfrom datasets import {function}\n\nrows = {call.format(file=rows_file)}\n```",
+        '`provenance` is JSON text: `json.loads(row["provenance"])`.',
+        "\n".join(f"sha256 of `{file}`: `{s}`" for file, s in manifest["files"].items()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -81,6 +89,15 @@ def _counts(counts: dict[str, Any]) -> list[str]:
         reasons = ", ".join(f"{reason} {n}" for reason, n in tally["refused"].items())
         lines.append(f"| {kind} | {tally['seen']} | {tally['accepted']} | {reasons or '-'} |")
     return ["## What was looked at", "\n".join(lines)]
+
+
+def _derivation(tally: dict[str, Any]) -> list[str]:
+    reasons = ", ".join(f"{reason} {n}" for reason, n in tally["refused"].items())
+    return [
+        "## How the format was made",
+        f"{tally['accepted']} of {tally['seen']} candidates became rows; "
+        f"refused: {reasons or '-'}.",
+    ]
 
 
 def _models(models: dict[str, list[str]]) -> str:

@@ -1,9 +1,8 @@
-"""Rows as a folder: JSON Lines that TRL reads, a data card, and a manifest.
+"""Rows as a folder: a file that TRL reads, a data card, and a manifest.
 
-``train.jsonl`` has TRL's column names and one more, ``provenance``; it loads
-with ``datasets.load_dataset("json", data_files=...)``. ``dataset.json`` says
-what is in it and holds its sha256, ``README.md`` says it for people. Nothing
-heavy is imported here.
+The file of rows has TRL's column names and one more, ``provenance`` as JSON text;
+``datasets.load_dataset`` reads it. ``dataset.json`` says what is in it and holds
+its sha256, ``README.md`` says it for people. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -11,30 +10,44 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from reflectory.config import CurationConfig, problems_of
+from reflectory.config import CurationConfig
 from reflectory.errors import DatasetError, IntegrityError
-from reflectory.training.counts import CurationCounts
+from reflectory.training.counts import CurationCounts, Tally
 from reflectory.training.data_card import data_card
-from reflectory.training.rows import FORMATS, Format, PreferenceRow, TrainingRow
+from reflectory.training.dataset_columns import STYLES, Style, encode_row, format_of, plain, row_of
+from reflectory.training.dataset_files import (
+    FILE_FORMATS,
+    ROWS_FILES,
+    FileFormat,
+    checksums,
+    file_format_of,
+    read_rows,
+    write_rows,
+)
+from reflectory.training.rows import (
+    FORMATS,
+    ROW_TYPES,
+    Format,
+    PreferenceRow,
+    Row,
+    TrainingRow,
+)
 from reflectory.training.staging import staged_folder
 from reflectory.types import Record
 
-SCHEMA_VERSION = 2  # since 2, provenance says what supports a completion
-ROWS_FILE = "train.jsonl"
+SCHEMA_VERSION = 3  # since 3, other file formats, and provenance is JSON text
+ROWS_FILE = ROWS_FILES["jsonl"]
 MANIFEST_FILE = "dataset.json"
+CARD_FILE = "README.md"
 
-Row = TrainingRow | PreferenceRow
-_ROW_TYPES: dict[Format, type[TrainingRow] | type[PreferenceRow]] = {
-    "sft": TrainingRow,
-    "dpo": PreferenceRow,
-}
+RowT = TypeVar("RowT", bound=Row)
 
 
 class DatasetManifest(Record):
@@ -42,77 +55,149 @@ class DatasetManifest(Record):
 
     Attributes:
         schema_version: Version of this layout.
-        format: ``sft`` or ``dpo``.
+        format: ``sft``, ``dpo``, ``kto``, ``feedback`` or ``prompts``.
+        style: ``chat`` (messages) or ``plain`` (texts).
+        file_format: ``jsonl``, ``parquet`` or ``datasets``.
         rows: Number of rows.
-        sha256: Of the bytes of ``train.jsonl``.
-        kinds: Rows by what they come from (``response``, or ``answer`` with its level).
+        sha256: Of the rows, whatever the file format (see :func:`rows_sha256`); that of
+            ``train.jsonl`` where this is written in chat style.
+        files: sha256 of the bytes of every file with rows, by its path in the folder.
+        kinds: Rows by what they come from (``response``, ``answer`` with its level, or
+            ``manual``).
+        sources: Rows by who wrote the completion, the terms of Equation 5.
         trajectories: Number of trajectories that gave rows.
         models: Fingerprints that occur, by role.
         seeds: Seeds of the loops, as far as the caller told them.
         sources_licence: Licence of the documents; ``unknown`` unless stated.
         rule: The thresholds of curation; ``None`` when the rows came from elsewhere.
         counts: What was seen and refused; ``None`` likewise.
+        derivation: What was seen and refused where the format was made; ``None`` when
+            curation made the rows.
     """
 
     schema_version: int = SCHEMA_VERSION
     format: Format
+    style: Style = "chat"
+    file_format: FileFormat = "jsonl"
     rows: int = Field(ge=1)
     sha256: str
+    files: dict[str, str] = Field(default_factory=dict)
     kinds: dict[str, int]
+    sources: dict[str, int] = Field(default_factory=dict)
     trajectories: int
     models: dict[str, tuple[str, ...]]
     seeds: tuple[int, ...] = ()
     sources_licence: str = "unknown"
     rule: dict[str, Any] | None = None
     counts: CurationCounts | None = None
+    derivation: Tally | None = None
 
 
 @dataclass(frozen=True)
 class RowSet:
-    """Rows that were read, and the sha256 of the bytes they were read from."""
+    """Rows of one format, and their sha256."""
 
     format: Format
     rows: tuple[Row, ...]
     sha256: str
     manifest: DatasetManifest | None = None
 
+    @classmethod
+    def of(cls, format: Format, rows: Iterable[Row]) -> RowSet:
+        """Return rows that were never in a file.
+
+        Raises:
+            DatasetError: A row is of another format.
+        """
+        kept = tuple(_of_format(rows, format))
+        return cls(format, kept, rows_sha256(kept))
+
     def training_rows(self) -> tuple[TrainingRow, ...]:
         """Return the rows for supervised training.
 
         Raises:
-            DatasetError: These are preference pairs.
+            DatasetError: These are rows of another format.
         """
-        if self.format != "sft":
+        return self._only(TrainingRow, "supervised training", "sft")
+
+    def preference_rows(self) -> tuple[PreferenceRow, ...]:
+        """Return the pairs for preference training.
+
+        Raises:
+            DatasetError: These are rows of another format.
+        """
+        return self._only(PreferenceRow, "preference training", "dpo")
+
+    def _only(self, kind: type[RowT], purpose: str, format: Format) -> tuple[RowT, ...]:
+        if self.format != format:
             raise DatasetError(
-                f"supervised training needs rows of the format sft, got {self.format}",
-                hint="make the data set with --format sft",
+                f"{purpose} needs rows of the format {format}, got {self.format}",
+                hint=f"make the data set with --format {format}",
             )
-        return tuple(row for row in self.rows if isinstance(row, TrainingRow))
+        return tuple(row for row in self.rows if isinstance(row, kind))
 
 
-def encode_rows(rows: Sequence[Row]) -> bytes:
+def encode_rows(rows: Iterable[Row], style: Style = "chat") -> bytes:
     """Return rows as JSON Lines, the same bytes for equal rows."""
-    lines = (
-        json.dumps(
-            row.model_dump(mode="json", exclude={"kind"}), ensure_ascii=False, allow_nan=False
-        )
-        for row in rows
-    )
-    return "".join(f"{line}\n" for line in lines).encode("utf-8")
+    return b"".join(encode_row(row, style) for row in rows)
 
 
-def rows_sha256(rows: Sequence[Row]) -> str:
-    """Return the sha256 that a data set of these rows has."""
-    return hashlib.sha256(encode_rows(rows)).hexdigest()
+def rows_sha256(rows: Iterable[Row]) -> str:
+    """Return the sha256 that a data set of these rows has: of their JSON Lines."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(encode_row(row))
+    return digest.hexdigest()
+
+
+@dataclass
+class _Summary:
+    """Counts rows as they go by, so that nobody has to hold them all."""
+
+    format: Format
+    style: Style
+    digest: Any = field(default_factory=hashlib.sha256)
+    rows: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    trajectories: set[str] = field(default_factory=set)
+    models: dict[str, set[str]] = field(default_factory=dict)
+
+    def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in _of_format(rows, self.format):
+            origin = row.provenance
+            self.digest.update(encode_row(plain(row) if self.style == "plain" else row))
+            self.rows += 1
+            level = f" ({origin.level})" if origin.level else ""
+            self.kinds["manual" if origin.source == "manual" else origin.what + level] += 1
+            self.sources[origin.source] += 1
+            if origin.trajectory:
+                self.trajectories.add(origin.trajectory)
+            for role, fingerprint in origin.models.items():
+                self.models.setdefault(role, set()).add(fingerprint)
+            yield row
+
+
+def _of_format(rows: Iterable[Row], format: Format) -> Iterator[Row]:
+    for row in rows:
+        if row.kind != format:
+            raise DatasetError(
+                f"not every row is of the format {format}: there is one of {row.kind}",
+                hint="write each format on its own",
+            )
+        yield row
 
 
 def write_dataset(
     folder: str | Path,
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     *,
     format: Format = "sft",
+    style: Style = "chat",
+    file_format: FileFormat = "jsonl",
     rule: CurationConfig | None = None,
     counts: CurationCounts | None = None,
+    derivation: Tally | None = None,
     seeds: Sequence[int] = (),
     sources_licence: str = "unknown",
 ) -> DatasetManifest:
@@ -120,10 +205,14 @@ def write_dataset(
 
     Args:
         folder: Where to write.
-        rows: At least one, all of the kind that the format needs.
-        format: ``sft`` or ``dpo``.
+        rows: At least one, all of the kind that the format needs; they may be a stream.
+        format: One of :data:`~reflectory.training.rows.FORMATS`.
+        style: ``chat`` for messages, ``plain`` for texts.
+        file_format: ``jsonl``, ``parquet``, or ``datasets`` for a folder that
+            ``datasets.load_from_disk`` reads.
         rule: The rule by which the rows were chosen, for the card.
         counts: What was seen and refused, for the card.
+        derivation: The same of a format that was made from candidates or feedback.
         seeds: Seeds of the loops that the rows come from.
         sources_licence: Licence of the documents, when it is known.
 
@@ -132,135 +221,130 @@ def write_dataset(
         UserError: The folder holds something that is no data set.
         StorageError: The disk is full or the folder cannot be written.
     """
-    if format not in FORMATS:
-        raise DatasetError(
-            f"unknown data set format {format!r}", hint=f"choose one of {', '.join(FORMATS)}"
-        )
-    if not rows:
-        raise DatasetError(
-            "there are no rows to write",
-            hint="lower the thresholds of curation, or make more trajectories",
-        )
-    if any(row.kind != format for row in rows):
-        raise DatasetError(
-            f"not every row is of the format {format}", hint="write each format on its own"
-        )
-    content = encode_rows(rows)
-    manifest = DatasetManifest(
-        format=format,
-        rows=len(rows),
-        sha256=hashlib.sha256(content).hexdigest(),
-        kinds=_kinds(rows),
-        trajectories=len({row.provenance.trajectory for row in rows}),
-        models=_models(rows),
-        seeds=tuple(sorted(set(seeds))),
-        sources_licence=sources_licence,
-        rule=rule.model_dump(mode="json") if rule is not None else None,
-        counts=counts,
-    )
+    _check_choice("data set format", format, FORMATS)
+    _check_choice("style", style, STYLES)
+    _check_choice("file format", file_format, FILE_FORMATS)
+    summary = _Summary(format, style)
     with staged_folder(folder, marker=MANIFEST_FILE) as staging:
-        (staging / ROWS_FILE).write_bytes(content)
-        card = data_card(manifest.model_dump(mode="json"), rows_file=ROWS_FILE)
-        (staging / "README.md").write_text(card, encoding="utf-8")
+        write_rows(staging, summary.watch(rows), format, style, file_format)
+        if not summary.rows:
+            raise DatasetError(
+                "there are no rows to write",
+                hint="lower the thresholds of curation, or make more trajectories",
+            )
+        manifest = DatasetManifest(
+            format=format,
+            style=style,
+            file_format=file_format,
+            rows=summary.rows,
+            sha256=summary.digest.hexdigest(),
+            files=checksums(staging, ()),
+            kinds=dict(sorted(summary.kinds.items())),
+            sources=dict(sorted(summary.sources.items())),
+            trajectories=len(summary.trajectories),
+            models={r: tuple(sorted(names)) for r, names in sorted(summary.models.items())},
+            seeds=tuple(sorted(set(seeds))),
+            sources_licence=sources_licence,
+            rule=rule.model_dump(mode="json") if rule is not None else None,
+            counts=counts,
+            derivation=derivation,
+        )
+        card = data_card(manifest.model_dump(mode="json"), rows_file=ROWS_FILES[file_format])
+        (staging / CARD_FILE).write_text(card, encoding="utf-8")
         text = manifest.model_dump_json(indent=2) + "\n"
         (staging / MANIFEST_FILE).write_text(text, encoding="utf-8")
     return manifest
+
+
+def _check_choice(what: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise DatasetError(f"unknown {what} {given!r}", hint=f"choose one of {', '.join(known)}")
 
 
 def read_dataset(path: str | Path) -> RowSet:
     """Read and check a data set.
 
     Args:
-        path: The folder that :func:`write_dataset` wrote, or a JSON Lines file
-            with the same columns; of a file the checksum cannot be checked.
+        path: The folder that :func:`write_dataset` wrote, or a file (JSON Lines,
+            Parquet) or a folder of ``datasets`` with the same columns; of those the
+            checksum cannot be checked.
+
+    Raises:
+        DatasetError: Something is missing, empty, or no row (with its line number).
+        IntegrityError: The rows are not those that the manifest describes.
+    """
+    manifest = read_manifest(path)
+    rows = tuple(iterate_rows(path))
+    format = manifest.format if manifest is not None else _format_of_rows(rows)
+    return RowSet(format, rows, rows_sha256(rows), manifest)
+
+
+def iterate_rows(path: str | Path) -> Iterator[Row]:
+    """Yield the rows of a data set one by one, as :func:`read_dataset` reads them.
 
     Raises:
         DatasetError: Something is missing, empty, or no row (with its line number).
         IntegrityError: The rows are not those that the manifest describes.
     """
     place = Path(path)
-    if not place.is_dir():
-        content = _read(place)
-        format = _format_of(place, content)
-        return RowSet(format, _parse(place, content, format), _sha256(content))
-    content = _read(place / ROWS_FILE)
-    manifest = _manifest(place / MANIFEST_FILE)
-    digest = _sha256(content)
-    if digest != manifest.sha256:
-        raise IntegrityError(
-            f"{place / ROWS_FILE} was changed after it was written",
-            hint=f"to use rows that you edited, pass the file {ROWS_FILE} and not its folder",
-        )
-    return RowSet(manifest.format, _parse(place, content, manifest.format), digest, manifest)
+    manifest = read_manifest(place)
+    if manifest is None:
+        file_format, format = file_format_of(place), None
+    else:
+        file_format, format = manifest.file_format, manifest.format
+        _check_files(place, manifest)
+        if file_format != "datasets":
+            place /= ROWS_FILES[file_format]
+    empty = True
+    for where, values in read_rows(place, file_format):
+        empty = False
+        if format is None:
+            format = format_of(frozenset(values)) or "sft"  # whose error names what is missing
+        yield row_of(values, format, where)
+    if empty:
+        raise DatasetError(f"{path} holds no rows", hint="lower the thresholds of curation")
 
 
-def _read(file: Path) -> bytes:
+def read_manifest(path: str | Path) -> DatasetManifest | None:
+    """Return what a data set says of itself; ``None`` for a bare file or foreign folder.
+
+    Raises:
+        DatasetError: The manifest is damaged or of a newer version.
+    """
+    file = Path(path) / MANIFEST_FILE
+    if not file.is_file():
+        return None
     try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DatasetError(
-            f"cannot read the data set {file}: {error.strerror or error}",
-            hint="pass a folder that `reflectory dataset` wrote, or a JSON Lines file",
-        ) from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _manifest(file: Path) -> DatasetManifest:
-    try:
-        data = json.loads(_read(file))
+        data = json.loads(file.read_bytes())
         version = data["schema_version"]
         if version > SCHEMA_VERSION:
             raise DatasetError(
                 f"{file} has schema version {version}, known up to {SCHEMA_VERSION}",
                 hint="upgrade reflectory to read it",
             )
+        if version < SCHEMA_VERSION:  # the sha256 was that of the one file
+            data = {**data, "files": {ROWS_FILE: data["sha256"]}}
         return DatasetManifest.model_validate(data)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{file} describes no data set: {error}", hint="write the data set again"
         ) from error
 
 
-def _format_of(file: Path, content: bytes) -> Format:
-    """Tell the format of a bare file from the columns of its first line."""
-    first = next((line for line in content.splitlines() if line.strip()), b"")
-    if not first:
-        raise DatasetError(f"{file} holds no rows", hint="lower the thresholds of curation")
-    return "dpo" if b'"rejected"' in first and b'"completion"' not in first else "sft"
-
-
-def _parse(file: Path, content: bytes, format: Format) -> tuple[Row, ...]:
-    rows: list[Row] = []
-    # Not splitlines(): JSON strings may hold other line separators than a newline.
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(_ROW_TYPES[format].model_validate_json(line))
-        except ValidationError as error:
+def _check_files(folder: Path, manifest: DatasetManifest) -> None:
+    found = checksums(folder, (MANIFEST_FILE, CARD_FILE))
+    for name, digest in manifest.files.items():
+        if name not in found:
             raise DatasetError(
-                f"{file}, line {number}, is no {format} row: {'; '.join(problems_of(error))}",
-                hint="mend or remove the line",
-            ) from error
-    if not rows:
-        raise DatasetError(f"{file} holds no rows", hint="lower the thresholds of curation")
-    return tuple(rows)
+                f"cannot read the data set {folder}: {name} is missing",
+                hint="write the data set again",
+            )
+        if found[name] != digest:
+            raise IntegrityError(
+                f"{folder / name} was changed after it was written",
+                hint=f"to use rows that you edited, pass the file {name} and not its folder",
+            )
 
 
-def _kinds(rows: Sequence[Row]) -> dict[str, int]:
-    names = Counter(
-        row.provenance.what + (f" ({row.provenance.level})" if row.provenance.level else "")
-        for row in rows
-    )
-    return dict(sorted(names.items()))
-
-
-def _models(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, set[str]] = {}
-    for row in rows:
-        for role, fingerprint in row.provenance.models.items():
-            found.setdefault(role, set()).add(fingerprint)
-    return {role: tuple(sorted(names)) for role, names in sorted(found.items())}
+def _format_of_rows(rows: Sequence[Row]) -> Format:
+    return next(name for name, kind in ROW_TYPES.items() if isinstance(rows[0], kind))

@@ -1,13 +1,24 @@
 """The rows that a student is trained on, each with where it came from.
 
-A row is what TRL reads (chat messages under ``prompt`` and ``completion``, or
-``prompt``, ``chosen`` and ``rejected``) plus its provenance. Nothing heavy is
-imported here.
+A row is what one of TRL's trainers reads plus its provenance:
+
+========== ===================== ============================================
+format     trainer               columns
+========== ===================== ============================================
+sft        ``SFTTrainer``        prompt, completion
+dpo        ``DPOTrainer``        prompt, chosen, rejected, margin
+kto        ``KTOTrainer``        prompt, completion, label
+feedback   ``SDFTTrainer``,      prompt, privileged_context
+           ``SDPOTrainer``
+prompts    ``GRPOTrainer``       prompt, question, rubric, context, extra
+========== ===================== ============================================
+
+Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from pydantic import Field, field_validator
@@ -15,8 +26,8 @@ from pydantic import Field, field_validator
 from reflectory.models.protocol import Segment
 from reflectory.types import Passage, Record, Statement
 
-Format = Literal["sft", "dpo"]
-FORMATS: tuple[Format, ...] = ("sft", "dpo")
+Format = Literal["sft", "dpo", "kto", "feedback", "prompts"]
+FORMATS: tuple[Format, ...] = ("sft", "dpo", "kto", "feedback", "prompts")
 
 Source = Literal["self", "distilled", "manual"]
 SOURCES: tuple[Source, ...] = ("self", "distilled", "manual")
@@ -56,6 +67,7 @@ class Provenance(Record):
             :class:`~reflectory.types.practice.Candidate`; ``None`` when there were none.
         agreement: Share of the drawn samples that say the same, in [0, 1].
         round: The round of self-improvement that made it; ``None`` outside of rounds.
+        place: File and line of a row that was read from a file of a person's.
     """
 
     trajectory: str = ""
@@ -75,6 +87,7 @@ class Provenance(Record):
     origin: Literal["loop", "sample", "condensed", "teacher"] | None = None
     agreement: float | None = Field(default=None, ge=0.0, le=1.0)
     round: int | None = Field(default=None, ge=0)
+    place: str = ""
 
 
 def _check_prompt(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -131,6 +144,102 @@ class PreferenceRow(Record):
 
     _prompt = field_validator("prompt")(_check_prompt)
     _replies = field_validator("chosen", "rejected")(_check_reply)
+
+
+class LabelledRow(Record):
+    """One judged example: after this prompt, this is (or is not) what to say.
+
+    Attributes:
+        kind: ``kto``.
+        prompt: As in :class:`TrainingRow`.
+        completion: One assistant message.
+        label: Whether it is desirable.
+        provenance: Where it came from.
+    """
+
+    kind: Literal["kto"] = "kto"
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    label: bool
+    provenance: Provenance
+
+    _prompt = field_validator("prompt")(_check_prompt)
+    _completion = field_validator("completion")(_check_reply)
+
+
+class FeedbackRow(Record):
+    """A prompt, and what the student may read besides while it teaches itself.
+
+    The student with the feedback before its eyes is the teacher of the student
+    without it (feedback-conditioned self-distillation).
+
+    Attributes:
+        kind: ``feedback``.
+        prompt: As in :class:`TrainingRow`.
+        privileged_context: An earlier answer and the teacher's feedback on it; the name
+            is that of TRL's column.
+        provenance: Where the earlier answer came from, with its score.
+    """
+
+    kind: Literal["feedback"] = "feedback"
+    prompt: tuple[Message, ...]
+    privileged_context: str
+    provenance: Provenance
+
+    _prompt = field_validator("prompt")(_check_prompt)
+
+    @field_validator("privileged_context")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        # TRL's SDFT stops at a missing one, and its SDPO passes over a blank one.
+        if not text.strip():
+            raise ValueError("must not be blank")
+        return text
+
+
+class PromptRow(Record):
+    """A prompt that the student answers anew, and what its answer is judged by.
+
+    Attributes:
+        kind: ``prompts``.
+        prompt: As in :class:`TrainingRow`.
+        question: Q[j,t], or the instruction I.
+        rubric: What a good answer has.
+        context: C_t, in order.
+        extra: What the question alone retrieved besides.
+        provenance: Where the question came from.
+    """
+
+    kind: Literal["prompts"] = "prompts"
+    prompt: tuple[Message, ...]
+    question: str
+    rubric: str = ""
+    context: tuple[Passage, ...] = ()
+    extra: tuple[Passage, ...] = ()
+    provenance: Provenance
+
+    _prompt = field_validator("prompt")(_check_prompt)
+
+
+Row = TrainingRow | PreferenceRow | LabelledRow | FeedbackRow | PromptRow
+ROW_TYPES: dict[Format, type[Row]] = {
+    "sft": TrainingRow,
+    "dpo": PreferenceRow,
+    "kto": LabelledRow,
+    "feedback": FeedbackRow,
+    "prompts": PromptRow,
+}
+
+
+def source_of(origin: str | None, models: Mapping[str, str]) -> Source:
+    """Return who wrote a completion: ``distilled`` when another model than the student did.
+
+    Args:
+        origin: Which answer it is among the candidates.
+        models: Fingerprints by role; a teacher that is the student distils nothing.
+    """
+    wrote = models.get("teacher") if origin == "teacher" else models.get("student")
+    return "self" if wrote == models.get("student") else "distilled"
 
 
 class Prompter(Protocol):

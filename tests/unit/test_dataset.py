@@ -71,7 +71,7 @@ def test_the_columns_are_those_of_trl(tmp_path):
         assert set(loaded.column_names) == columns | {"provenance"}
         assert len(loaded) == len(rows)
         assert loaded[0]["prompt"] == [{"role": "user", "content": "How old?"}]
-        assert loaded[0]["provenance"]["score"] == 0.8
+        assert json.loads(loaded[0]["provenance"])["score"] == 0.8
 
 
 def test_the_card_says_what_was_refused_and_by_which_rule(tmp_path):
