@@ -1,4 +1,4 @@
-"""A LoRA adapter as files: what must be there, and a hash of what it does.
+"""An adapter as files: what must be there, and a hash of what it does.
 
 Imports nothing heavy, for backends that hand the folder to somebody else.
 """
@@ -20,6 +20,9 @@ CONFIG = "adapter_config.json"
 
 _PLACES = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping"}
 """Settings that say where the base lay, not what the adapter does."""
+
+_CODE = ("trust_remote_code", "megatron_config")
+"""Settings with which PEFT or transformers import modules that the settings name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def read_adapter(folder: str | Path, *, lora_only: bool = False) -> AdapterFiles
         lora_only: Refuse every other kind.
 
     Raises:
-        ModelError: There is none, it is not LoRA, or its weights are not safetensors.
+        ModelError: There is none, it is not LoRA, its weights are not safetensors, or its
+            settings name code to be run.
     """
     path = Path(folder).expanduser().resolve()
     if not (path / CONFIG).is_file():
@@ -86,6 +90,7 @@ def read_adapter(folder: str | Path, *, lora_only: bool = False) -> AdapterFiles
         raise ModelError(
             f"the adapter {folder} cannot be read: {CONFIG} holds no settings", hint=hint
         )
+    _refuse_code(config, path)
     try:
         files = AdapterFiles(path, config, _digest(config, file_hash(path / WEIGHTS)))
         if lora_only and config["peft_type"] != "LORA":
@@ -97,6 +102,27 @@ def read_adapter(folder: str | Path, *, lora_only: bool = False) -> AdapterFiles
             f"the adapter {folder} cannot be read: {type(error).__name__}: {error}", hint=hint
         ) from error
     return files
+
+
+def _refuse_code(settings: Any, folder: Path) -> None:
+    """Refuse settings that make PEFT or transformers import what an adapter names.
+
+    ``auto_mapping`` also names a module; nothing here reads it.
+    """
+    if isinstance(settings, list):
+        for one in settings:
+            _refuse_code(one, folder)
+    if not isinstance(settings, dict):
+        return
+    for name in _CODE:
+        if settings.get(name):
+            raise ModelError(
+                f"the adapter {folder} names code to be run ({name} in {CONFIG}), which is "
+                "never done",
+                hint="remove the setting if you know the adapter works without it",
+            )
+    for one in settings.values():
+        _refuse_code(one, folder)
 
 
 def file_hash(file: Path) -> str:

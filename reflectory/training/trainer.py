@@ -24,7 +24,7 @@ from reflectory.training.lineage import (
     file_sha256,
     library_versions,
 )
-from reflectory.training.lora import (
+from reflectory.training.methods import (
     add_adapter,
     own_randomness,
     parameter_counts,

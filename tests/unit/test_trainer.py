@@ -12,7 +12,7 @@ from reflectory.models.engine.rendering import render
 from reflectory.models.protocol import Segment
 from reflectory.testing.tiny import save_tiny_model, tiny_tokenizer
 from reflectory.training import Message, Provenance, TrainingRow, train_adapter
-from reflectory.training.lora import add_adapter, without_deprecations
+from reflectory.training.methods import add_adapter, without_deprecations
 from reflectory.training.rows import assistant
 from reflectory.training.tokens import IGNORED, end_of_turn, prompt_ids, tokenise_rows
 

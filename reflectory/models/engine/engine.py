@@ -14,9 +14,9 @@ from reflectory.models.adapter_files import AdapterFiles
 from reflectory.models.engine.adapters import is_plain_lora, read_lora
 from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.generic import GenericNetwork
-from reflectory.models.engine.loading import merge_adapter
 from reflectory.models.engine.memory import empty_caches, plan_memory
 from reflectory.models.engine.network import Network
+from reflectory.models.engine.peft_model import served
 from reflectory.models.engine.plain import PlainBatch
 from reflectory.models.engine.projection import LowRank
 from reflectory.models.engine.scheduler import Scheduler
@@ -144,7 +144,7 @@ class Engine:
         """
 
         def source() -> Any:
-            return merge_adapter(self._untouched(), files)
+            return served(self._untouched, files)
 
         def prepare(model: Any) -> Network | None:
             return None if hasattr(model, "peft_config") else self._prepare(model)

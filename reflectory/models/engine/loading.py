@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from reflectory.errors import ModelError
 from reflectory.models.adapter_files import AdapterFiles, file_hash, read_adapter
+from reflectory.models.engine.peft_model import merge_adapter as merge_adapter
 
 BASE_FILE = "reflectory.json"
 """Written beside an adapter by training; its ``base_fingerprint`` names the base."""
@@ -127,47 +129,30 @@ class Facts:
         return cls(frozenset({named, fingerprint.partition("@")[0]}), shapes)
 
 
-def check_adapter(folder: str | Path, facts: Facts, fingerprint: str) -> AdapterFiles:
+def check_adapter(folder: str | Path, facts: Facts, fingerprint: str | None) -> AdapterFiles:
     """Return an adapter that fits a model.
 
     Args:
         folder: Where PEFT saved the adapter, as safetensors.
         facts: Of the model.
-        fingerprint: Of the model without adapter.
+        fingerprint: Of the model without adapter; ``None`` when it is not known, which
+            compares shapes only.
 
     Raises:
-        ModelError: There is no adapter there, or it was made for another model.
+        ModelError: There is no adapter there, its weights are damaged or no numbers, or it
+            was made for another model.
     """
     files = read_adapter(folder)
-    _check_base(files, facts, fingerprint)
-    _check_shapes(files, facts)
-    return files
-
-
-def merge_adapter(model: Any, files: AdapterFiles) -> Any:
-    """Return a model with an adapter, inside its weights where PEFT can put it there.
-
-    Args:
-        model: A transformers model; it is changed in place.
-        files: From :func:`check_adapter`.
-
-    Raises:
-        ModelError: PEFT refuses it.
-    """
-    from peft import PeftModel
-
+    if fingerprint is not None:
+        _check_base(files, facts, fingerprint)
     try:
-        adapted = PeftModel.from_pretrained(
-            model, str(files.folder), is_trainable=False, use_safetensors=True
-        )
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        _check_weights(files, facts)
+    except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"the adapter {files.folder} does not fit the model: {error}",
-            hint="use the adapter with the base model that it was trained on",
+            f"the weights of the adapter {files.folder} cannot be read: {error}",
+            hint="train the adapter again, or copy its files again",
         ) from error
-    if getattr(adapted.peft_config["default"], "is_prompt_learning", False):
-        return adapted.eval()
-    return adapted.merge_and_unload().eval()
+    return files
 
 
 def _check_base(files: AdapterFiles, facts: Facts, fingerprint: str) -> None:
@@ -196,25 +181,37 @@ def _check_base(files: AdapterFiles, facts: Facts, fingerprint: str) -> None:
         )
 
 
-def _check_shapes(files: AdapterFiles, facts: Facts) -> None:
-    """Refuse LoRA matrices for layers that the model has not, or has in another size."""
-    from safetensors import safe_open
-
+def _check_weights(files: AdapterFiles, facts: Facts) -> None:
+    """Refuse weights that are no numbers, and LoRA matrices that fit no layer of the model."""
     with safe_open(files.weights, framework="pt") as weights:
-        for key in weights.keys():  # noqa: SIM118 - not a dictionary
-            layer, kind, _ = key.removeprefix("base_model.model.").partition(".lora_")
-            if not kind:
-                continue
-            shape = tuple(weights.get_slice(key).get_shape())
-            target = facts.shapes.get(layer)
-            # lora_A reads what the layer reads, lora_B writes what it writes.
-            side, size = (1, shape[-1]) if ".lora_A" in key else (0, shape[0])
-            if target is None or (".lora_embedding" not in key and target[side] != size):
+        names = list(weights.keys())
+        if not names:
+            raise ModelError(
+                f"the adapter {files.folder} holds no weights", hint="train the adapter again"
+            )
+        for key in names:
+            tensor = weights.get_tensor(key)
+            if not bool(torch.isfinite(tensor).all()):
                 raise ModelError(
-                    f"the adapter {files.folder} does not fit this model: {key} has shape {shape}, "
-                    f"the layer {'is missing' if target is None else f'{target}'}",
-                    hint="use the adapter with the base model that it was trained on",
+                    f"the adapter {files.folder} has weights that are not numbers: {key}",
+                    hint="train it again with a lower training.learning_rate",
                 )
+            _check_shape(files, facts, key, tuple(tensor.shape))
+
+
+def _check_shape(files: AdapterFiles, facts: Facts, key: str, shape: tuple[int, ...]) -> None:
+    layer, kind, _ = key.removeprefix("base_model.model.").partition(".lora_")
+    if not kind or not shape:
+        return
+    target = facts.shapes.get(layer)
+    # lora_A reads what the layer reads, lora_B writes what it writes.
+    side, size = (1, shape[-1]) if ".lora_A" in key else (0, shape[0])
+    if target is None or (".lora_embedding" not in key and target[side] != size):
+        raise ModelError(
+            f"the adapter {files.folder} does not fit this model: {key} has shape {shape}, "
+            f"the layer {'is missing' if target is None else f'{target}'}",
+            hint="use the adapter with the base model that it was trained on",
+        )
 
 
 def _model_name(path: Path) -> str:
