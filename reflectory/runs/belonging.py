@@ -32,8 +32,8 @@ NEUTRAL_FIELDS = frozenset(
 """Fields that may differ when a run is resumed; every other one, also one of the
 future, may not. What the paths among them lead to is in the identity, by content,
 so that a folder may be moved; practice, candidates, curation, training and rounds lie
-before or behind the trajectories and record what they used themselves; more instructions may join a run, because the id of
-each is derived from its text and place."""
+before or behind the trajectories and record what they used themselves; more
+instructions may join a run, because the id of each is derived from its text and place."""
 
 _BEFORE_MANIFEST = frozenset(
     {"config.yaml", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
