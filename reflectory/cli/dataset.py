@@ -84,8 +84,7 @@ def dataset(
 def explain(counts: CurationCounts) -> str:
     """Return one line per kind of candidate: how many became rows, and why the others did not."""
     lines = []
-    for kind in type(counts).model_fields:
-        tally = getattr(counts, kind)
+    for kind, tally in counts.kinds.items():
         reasons = ", ".join(f"{number} {reason}" for reason, number in tally.refused.items())
         refused = f"; refused: {reasons}" if reasons else ""
         lines.append(f"  {kind}: {tally.accepted} of {tally.seen} accepted{refused}")

@@ -26,20 +26,61 @@ class Tally(Record):
     refused: dict[str, int] = Field(default_factory=dict)
 
 
+class StepCounts(Record):
+    """What one step after the selection did.
+
+    Attributes:
+        name: Of the step.
+        explanation: What it does and with which threshold, for the data card.
+        rows: Rows for supervised training.
+        pairs: Preference pairs.
+        changed: How many of both stayed with another text, as personal data was masked.
+    """
+
+    name: str
+    explanation: str
+    rows: Tally = Tally()
+    pairs: Tally = Tally()
+    changed: int = 0
+
+
 class CurationCounts(Record):
     """Everything that was looked at, for the data card.
 
     Attributes:
         trajectories: A trajectory is accepted when it gave at least one row or pair.
-        responses: All R_t; only the best by G of a trajectory can be accepted.
+        responses: All R_t; only one of a trajectory can be accepted: the best by G, or
+            what was chosen in its place among the candidates.
         answers: All cells R[j,t], of every level and iteration.
         pairs: One per trajectory: its best response over R_0.
+        candidates: All sets of candidates; a set is accepted when its chosen one became
+            a row. Those rows are among the responses and answers above, too.
+        candidate_pairs: All candidates that were not chosen; one is accepted when the
+            chosen one over it became a preference pair.
+        steps: What the steps after the selection did, in their order; each sees what
+            the one before it left.
     """
 
     trajectories: Tally = Tally()
     responses: Tally = Tally()
     answers: Tally = Tally()
     pairs: Tally = Tally()
+    candidates: Tally = Tally()
+    candidate_pairs: Tally = Tally()
+    steps: tuple[StepCounts, ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, Tally]:
+        """The tallies of the selection by name, without candidates where there were none."""
+        named = {name: getattr(self, name) for name in KINDS}
+        return {name: t for name, t in named.items() if t.seen or name not in OF_CANDIDATES}
+
+
+KINDS = ("trajectories", "responses", "answers", "pairs", "candidates", "candidate_pairs")
+"""The kinds of candidates that the selection counts."""
+
+OF_CANDIDATES = frozenset({"candidates", "candidate_pairs"})
+"""Kinds that there are only where several answers to one question were gathered."""
 
 
 @dataclass
@@ -55,11 +96,15 @@ class Tallies:
         made: TrainingRow | PreferenceRow | str,
         question: str,
         accepted: list[TrainingRow] | list[PreferenceRow],
-    ) -> bool:
-        """Count a row or a reason; append the row unless it is a repetition."""
+    ) -> str:
+        """Count a row or a reason; append the row unless it is a repetition.
+
+        Returns:
+            Why it was refused; an empty text when the row was appended.
+        """
         if isinstance(made, str):
             self.count(kind, made)
-            return False
+            return made
         replies = (
             [made.completion] if isinstance(made, TrainingRow) else [made.chosen, made.rejected]
         )
@@ -67,15 +112,16 @@ class Tallies:
         key = (made.kind, *(normalise_answer(text) for text in texts))
         if key in self.known:
             self.count(kind, "repeated")
-            return False
+            return "repeated"
         self.known.add(key)
         self.count(kind, "")
         accepted.append(made)  # type: ignore[arg-type]  # each kind comes with its own list
-        return True
+        return ""
 
-    def count(self, kind: str, reason: str) -> None:
-        """Count one candidate; no reason means accepted."""
-        self.outcomes[kind, reason] += 1
+    def count(self, kind: str, reason: str, number: int = 1) -> None:
+        """Count candidates; no reason means accepted."""
+        if number:
+            self.outcomes[kind, reason] += number
 
     def counts(self) -> CurationCounts:
         """Return everything that was counted so far."""
@@ -85,4 +131,4 @@ class Tallies:
             accepted = mine.pop("", 0)
             return Tally(seen=accepted + sum(mine.values()), accepted=accepted, refused=mine)
 
-        return CurationCounts(**{kind: tally(kind) for kind in CurationCounts.model_fields})
+        return CurationCounts(**{kind: tally(kind) for kind in KINDS})

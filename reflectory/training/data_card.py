@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from reflectory.training.counts import KINDS, OF_CANDIDATES
 from reflectory.training.dataset_columns import COLUMNS
 
 _LOADERS = {
@@ -78,17 +80,36 @@ def _rule(rule: dict[str, Any] | None) -> str:
             if rule["questions"]
             else "Answers to questions are no rows. "
         )
-        + f"A preference pair needs a margin of at least {rule['minimum_margin']}. "
+        + "Grades and scores are the teacher's (Equation 1). Where several answers to a "
+        "question were gathered, the one chosen among them takes the place of what the loop "
+        f"wrote. A preference pair needs a margin of at least {rule['minimum_margin']}. "
         "Blank completions, echoes of the question and repetitions are refused."
     )
 
 
 def _counts(counts: dict[str, Any]) -> list[str]:
-    lines = ["| candidates | seen | accepted | refused, by reason |", "|---|---|---|---|"]
-    for kind, tally in counts.items():
+    rows = {kind: counts[kind] for kind in KINDS if kind in counts}
+    rows = {kind: t for kind, t in rows.items() if t["seen"] or kind not in OF_CANDIDATES}
+    parts = ["## What was looked at", _tallies("candidates", rows)]
+    if steps := counts.get("steps"):
+        parts += [
+            "## Steps after the selection",
+            "In this order; each step sees what the one before it left.",
+        ]
+    for number, step in enumerate(steps or [], start=1):
+        parts += [f"### {number}. {step['name']}", step["explanation"]]
+        parts.append(_tallies("of", {"rows": step["rows"], "preference pairs": step["pairs"]}))
+        if step["changed"]:
+            parts.append(f"Changed: {step['changed']}.")
+    return parts
+
+
+def _tallies(head: str, tallies: Mapping[str, dict[str, Any]]) -> str:
+    lines = [f"| {head} | seen | accepted | refused, by reason |", "|---|---|---|---|"]
+    for kind, tally in tallies.items():
         reasons = ", ".join(f"{reason} {n}" for reason, n in tally["refused"].items())
         lines.append(f"| {kind} | {tally['seen']} | {tally['accepted']} | {reasons or '-'} |")
-    return ["## What was looked at", "\n".join(lines)]
+    return "\n".join(lines)
 
 
 def _derivation(tally: dict[str, Any]) -> list[str]:

@@ -1,0 +1,60 @@
+"""What all ways from records to rows share: prompts, thresholds, completions that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reflectory.evaluation.metrics import normalise_answer, token_f1
+from reflectory.models.engine.rendering import messages_of
+from reflectory.training.curation.words import words_of
+from reflectory.training.rows import Message, Prompter
+from reflectory.types import Answer, Passage
+
+ECHO_F1 = 0.9
+"""A completion this near to its question says the question again and nothing else."""
+
+ROUNDING = 1e-9
+"""0.6 - 0.5 is a little less than 0.1 in binary; it still reaches a threshold of 0.1."""
+
+
+def reaches(value: float | None, threshold: float) -> bool:
+    """Return whether a value is there, is a number, and is at least the threshold."""
+    return value is not None and value >= threshold  # False for NaN
+
+
+def leads_by(better: float, worse: float, distance: float) -> bool:
+    """Return whether one grade exceeds another by at least a distance; False for NaN."""
+    return better - worse >= distance - ROUNDING
+
+
+def cited_text(answer: Answer) -> str:
+    """Return an answer with the citation marks that the student had written.
+
+    Records hold answers without their marks, and the prompt asks for marks: rows
+    without them would teach the student to leave them out. They are set at the
+    end, as numbers of the passages in its context. Citations that were
+    attributed afterwards are not the student's words and get no marks.
+    """
+    if answer.cited_by != "student":
+        return answer.text
+    numbers = {passage: number for number, passage in enumerate(answer.context, start=1)}
+    marks = " ".join(f"[{numbers[p]}]" for p in answer.cited if p in numbers)
+    return f"{answer.text} {marks}" if marks else answer.text
+
+
+def problem_of(completion: str, question: str) -> str:
+    """Return why a completion teaches nothing, or an empty text."""
+    if not normalise_answer(completion) or not words_of(completion):
+        return "empty"
+    return "echo" if token_f1(completion, question) >= ECHO_F1 else ""
+
+
+def prompt_messages(
+    prompter: Prompter,
+    question: str,
+    context: Sequence[Passage],
+    extra: Sequence[Passage] = (),
+) -> tuple[Message, ...]:
+    """Return the student's prompt as a row holds it."""
+    messages = messages_of(prompter(question, context, extra))
+    return tuple(Message.model_validate(message) for message in messages)
