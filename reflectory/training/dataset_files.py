@@ -71,7 +71,7 @@ def _save_datasets(folder: Path, rows: Iterable[Row], format: Format, style: Sty
     try:
         digest = hashlib.sha256()
         with stream.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for table in _tables(_digested(rows, digest), schema, style):
+            for table in _tables(_digested(rows, digest, style), schema, style):
                 writer.write_table(table)
         # A fingerprint of the content: by default it is one of the path and the time.
         data = Dataset(
@@ -84,9 +84,9 @@ def _save_datasets(folder: Path, rows: Iterable[Row], format: Format, style: Sty
         stream.unlink(missing_ok=True)
 
 
-def _digested(rows: Iterable[Row], digest: Any) -> Iterator[Row]:
+def _digested(rows: Iterable[Row], digest: Any, style: Style) -> Iterator[Row]:
     for row in rows:
-        digest.update(encode_row(row))
+        digest.update(encode_row(row, style))
         yield row
 
 
