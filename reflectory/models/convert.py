@@ -46,7 +46,7 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress) -> str:
     options = {}
     if hasattr(transformers, "GgufConfig"):  # Older versions always unpack.
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with _no_bars():
+    with no_bars():
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **options
@@ -72,7 +72,7 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress) -> str:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     """Keep transformers from drawing its own progress bars, and restore its setting."""
     from transformers.utils import logging
 
