@@ -4,7 +4,7 @@ Importing this package loads no torch: :func:`train_adapter` imports it when cal
 """
 
 from reflectory.training.counts import CurationCounts, Tally
-from reflectory.training.curation import Curation, curate
+from reflectory.training.curation import Curation, CurationTools, curate, refine
 from reflectory.training.dataset import DatasetManifest, RowSet, read_dataset, write_dataset
 from reflectory.training.lineage import AdapterManifest, read_adapter_manifest
 from reflectory.training.rows import Message, PreferenceRow, Prompter, Provenance, TrainingRow
@@ -14,6 +14,7 @@ __all__ = [
     "AdapterManifest",
     "Curation",
     "CurationCounts",
+    "CurationTools",
     "DatasetManifest",
     "Message",
     "PreferenceRow",
@@ -26,6 +27,7 @@ __all__ = [
     "curate",
     "read_adapter_manifest",
     "read_dataset",
+    "refine",
     "train_adapter",
     "write_dataset",
 ]

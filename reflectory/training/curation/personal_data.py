@@ -29,17 +29,17 @@ def _is_iban(text: str) -> bool:
     return int(digits) % 97 == 1
 
 
+_CARD_LENGTHS = {2: (16,), 3: (14, 15, 16), 4: (13, 16, 19), 5: (16,), 6: range(16, 20)}
+"""Digits of a card number by the first of them, which names the network."""
+
+
 def _is_card(text: str) -> bool:
-    """Return whether the last digit is right (Luhn) and a network begins like this."""
+    """Return whether there are as many digits as its network has, and the last is right (Luhn)."""
     digits = [int(character) for character in text if character.isdigit()]
-    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) == 1:
+    if len(digits) not in _CARD_LENGTHS[digits[0]] or len(set(digits)) == 1:
         return False
-    doubled = [d if place % 2 == 0 else sum(divmod(2 * d, 10)) for place, d in _from_end(digits)]
-    return sum(doubled) % 10 == 0
-
-
-def _from_end(digits: list[int]) -> list[tuple[int, int]]:
-    return list(enumerate(reversed(digits)))
+    doubled = [sum(divmod(2 * d, 10)) for d in digits[-2::-2]]
+    return (sum(doubled) + sum(digits[-1::-2])) % 10 == 0
 
 
 def _is_address(text: str) -> bool:
@@ -90,9 +90,8 @@ _KINDS = (
     _Kind(
         "ip",
         re.compile(
-            r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
-            r"|(?=[0-9A-Fa-f:]*[0-9A-Fa-f]:[0-9A-Fa-f]{2})[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7})"
-            r"(?![\w:]|\.[0-9])"
+            r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])"
+            r"|[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){2,7}(?![\w:]))"
         ),
         _is_address,
     ),
