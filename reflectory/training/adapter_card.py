@@ -8,6 +8,12 @@ from reflectory.training.lineage import MANIFEST_FILE, AdapterManifest
 
 _MOST_STEPS_SHOWN = 12
 
+_OBJECTIVES = {
+    "sft": "It was trained with the loss on the completions only, normalised by the number of "
+    "learnt tokens of each step (Equation 6).",
+    "dpo": "It was trained to prefer the better of two completions (Equation 12).",
+}
+
 
 def adapter_card(manifest: AdapterManifest) -> str:
     """Return the card as Markdown with the front matter that the hub reads."""
@@ -19,21 +25,28 @@ def adapter_card(manifest: AdapterManifest) -> str:
         "fingerprint of the base": f"`{m.base_fingerprint}`",
         "rows": f"{m.rows} ({kinds}) from {m.trajectories} trajectories",
         "sha256 of the rows": f"`{m.rows_sha256}`",
+        "preference pairs": m.preferences,
+        "sha256 of the pairs": f"`{m.preferences_sha256}`" if m.preferences_sha256 else "none",
+        "rows and pairs held back to stop early": m.held_back,
         "prompts that lost their beginning": m.rows_shortened,
         "rows left out as too long": m.rows_too_long,
         "tokens of one pass": f"{m.tokens}, of which {m.target_tokens} are learnt",
         "trainable parameters (Equation 8)": f"{m.trainable_parameters:,} of "
         f"{m.total_parameters:,} ({m.trainable_fraction:.3%})",
-        "optimiser steps": m.steps,
+        "optimiser steps": _stages(m),
+        "started from the adapter with the sha256": f"`{m.parent_sha256}`"
+        if m.parent_sha256
+        else "none: a fresh adapter",
+        "teacher whose distributions were learnt": f"`{m.teacher}`" if m.teacher else "none",
+        "commit of the code": m.commit or "an installed package",
         "device and number format": f"{m.device}, {m.dtype}; adapter in float32",
         "sha256 of the adapter's weights": f"`{m.weights_sha256}`",
     }
     parts = [
-        "---\nlibrary_name: peft\ntags:\n- reflectory\n- lora\n---",
-        "# LoRA adapter made by reflectory",
-        "It was trained with the loss on the completions only, normalised by the number of "
-        "learnt tokens of each step (Equation 6). The prompts are those that the student reads "
-        "when it answers from documents.",
+        f"---\nlibrary_name: peft\ntags:\n- reflectory\n- {m.config.method}\n---",
+        "# Adapter made by reflectory",
+        " ".join(_OBJECTIVES[name] for name in m.config.objectives)
+        + " The prompts are those that the student reads when it answers from documents.",
         _table(("what", "value"), facts),
         "## Hyperparameters",
         _table(("name", "value"), settings),
@@ -55,6 +68,17 @@ def adapter_card(manifest: AdapterManifest) -> str:
 def _table(head: tuple[str, str], rows: Mapping[str, object]) -> str:
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
     return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _stages(manifest: AdapterManifest) -> str:
+    """Return the steps, by objective where it is known, and which step's weights were kept."""
+    if not manifest.stages:
+        return str(manifest.steps)
+    return ", ".join(
+        f"{stage.steps} {stage.objective}"
+        + (f" (weights of step {stage.best_step})" if stage.best_step != stage.steps else "")
+        for stage in manifest.stages
+    )
 
 
 def _losses(losses: tuple[float, ...]) -> str:

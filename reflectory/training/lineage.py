@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -18,10 +18,28 @@ from reflectory.config import TrainingConfig, problems_of
 from reflectory.errors import ModelError
 from reflectory.types import Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "reflectory.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _LIBRARIES = ("reflectory", "torch", "transformers", "trl", "peft")
+
+
+class StageRecord(Record):
+    """What one objective did.
+
+    Attributes:
+        objective: ``sft`` (Equation 6) or ``dpo`` (Equation 12).
+        steps: Optimiser steps.
+        gradient_norms: Length of the gradient of every step, before it was cut.
+        checks: Step and loss of every measurement on what was held back.
+        best_step: Step whose weights were kept.
+    """
+
+    objective: Literal["sft", "dpo"]
+    steps: int
+    gradient_norms: tuple[float, ...] = ()
+    checks: tuple[tuple[int, float], ...] = ()
+    best_step: int
 
 
 class AdapterManifest(Record):
@@ -43,7 +61,8 @@ class AdapterManifest(Record):
         kinds: Rows by what they come from.
         config: Hyperparameters, the seed among them.
         steps: Optimiser steps.
-        losses: Loss of every step (Equation 6), before its update.
+        losses: Loss of every step, before its update: by Equation 6, then by Equation 12
+            where both objectives were trained.
         target_tokens: Tokens that were learnt in one pass.
         tokens: All tokens of one pass.
         trainable_parameters: Parameters of the adapter.
@@ -51,6 +70,15 @@ class AdapterManifest(Record):
         device: Kind of device.
         dtype: Number format of the base weights; the adapter's are float32.
         versions: Of the libraries that decide the outcome.
+        preferences: Pairs that were trained on.
+        preferences_sha256: Of the data set that holds exactly these pairs; empty for none.
+        held_back: Rows and pairs that were measured and not learnt.
+        stages: What each objective did, in order.
+        parent_sha256: Of the weights of the adapter that training started from; ``None``
+            for a fresh one.
+        teacher: Fingerprint of the model whose distributions were learnt besides.
+        commit: Commit of the working copy that the code lies in, with ``-dirty`` on
+            changes; ``None`` for an installed package.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -73,6 +101,13 @@ class AdapterManifest(Record):
     device: str
     dtype: str
     versions: dict[str, str]
+    preferences: int = 0
+    preferences_sha256: str = ""
+    held_back: int = 0
+    stages: tuple[StageRecord, ...] = ()
+    parent_sha256: str | None = None
+    teacher: str | None = None
+    commit: str | None = None
 
     @property
     def seed(self) -> int:

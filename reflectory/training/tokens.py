@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from reflectory.models.engine.rendering import render
 from reflectory.models.protocol import Segment
-from reflectory.training.rows import Message, TrainingRow
+from reflectory.training.rows import Message, PreferenceRow, TrainingRow
 
 IGNORED = -100
 """Label of a token that is read and not learnt (the convention of PyTorch)."""
@@ -31,6 +31,11 @@ class TokenisedRow:
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+
+    @property
+    def learnt_tokens(self) -> int:
+        """Tokens of the completion."""
+        return sum(label != IGNORED for label in self.labels)
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,64 @@ class TokenisedRows:
     @property
     def target_tokens(self) -> int:
         """Tokens of one pass that are learnt."""
-        return sum(label != IGNORED for row in self.rows for label in row.labels)
+        return sum(row.learnt_tokens for row in self.rows)
 
     @property
     def longest(self) -> int:
         """Tokens of the longest row, 0 when there is none."""
         return max((len(row.input_ids) for row in self.rows), default=0)
+
+
+@dataclass(frozen=True)
+class TokenisedPair:
+    """One comparison as the trainer reads it.
+
+    Attributes:
+        prompt_ids: Tokens of the prompt that both completions follow.
+        chosen_ids: Tokens of the better completion, with the end of the turn.
+        rejected_ids: Tokens of the other one, with the end of the turn.
+        margin: Difference of their grades, in [0, 1].
+    """
+
+    prompt_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+    margin: float
+
+    @property
+    def learnt_tokens(self) -> int:
+        """Tokens of both completions."""
+        return len(self.chosen_ids) + len(self.rejected_ids)
+
+
+@dataclass(frozen=True)
+class TokenisedPairs:
+    """All pairs that fit.
+
+    Attributes:
+        rows: In the order they were given.
+        shortened: How many lost the beginning of their prompt.
+        too_long: How many were left out, because a completion exceeds the length.
+    """
+
+    rows: tuple[TokenisedPair, ...]
+    shortened: int
+    too_long: int
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of one pass, a prompt counted once for its two completions."""
+        return sum(len(row.prompt_ids) + row.learnt_tokens for row in self.rows)
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens of one pass whose likelihood is compared."""
+        return sum(row.learnt_tokens for row in self.rows)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest pair, both completions behind one prompt."""
+        return max((len(r.prompt_ids) + r.learnt_tokens for r in self.rows), default=0)
 
 
 def tokenise_rows(tokenizer: Any, rows: Sequence[TrainingRow], max_length: int) -> TokenisedRows:
@@ -84,19 +141,60 @@ def tokenise_rows(tokenizer: Any, rows: Sequence[TrainingRow], max_length: int) 
     done: list[TokenisedRow] = []
     shortened = too_long = 0
     for row in rows:
-        text = row.completion[0].content
-        target = [*tokenizer(text, add_special_tokens=False)["input_ids"], *end]
-        budget = max_length - len(target)
-        prompt = prompt_ids(tokenizer, row.prompt)
-        if len(prompt) > budget:
-            cut = _shorten(tokenizer, row.prompt, budget)
-            if cut is None:
-                too_long += 1
-                continue
-            prompt = cut
-            shortened += 1
+        target = _target(tokenizer, row.completion, end)
+        prompt, cut = _fitting(tokenizer, row.prompt, max_length - len(target))
+        if prompt is None:
+            too_long += 1
+            continue
+        shortened += cut
         done.append(TokenisedRow((*prompt, *target), (*([IGNORED] * len(prompt)), *target)))
     return TokenisedRows(tuple(done), shortened, too_long)
+
+
+def tokenise_pairs(
+    tokenizer: Any, rows: Sequence[PreferenceRow], max_length: int
+) -> TokenisedPairs:
+    """Return pairs as tokens, prompt and either completion at most ``max_length`` long.
+
+    Prompts and completions are treated as in :func:`tokenise_rows`; both completions
+    follow the same prompt, cut for the longer one.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        rows: What to compare.
+        max_length: Most tokens of prompt and one completion.
+
+    Raises:
+        ModelError: The chat template refuses the messages.
+    """
+    end = end_of_turn(tokenizer)
+    done: list[TokenisedPair] = []
+    shortened = too_long = 0
+    for row in rows:
+        chosen, rejected = (_target(tokenizer, r, end) for r in (row.chosen, row.rejected))
+        budget = max_length - max(len(chosen), len(rejected))
+        prompt, cut = _fitting(tokenizer, row.prompt, budget)
+        if prompt is None:
+            too_long += 1
+            continue
+        shortened += cut
+        done.append(TokenisedPair(prompt, chosen, rejected, row.margin))
+    return TokenisedPairs(tuple(done), shortened, too_long)
+
+
+def _target(tokenizer: Any, reply: Sequence[Message], end: Sequence[int]) -> tuple[int, ...]:
+    ids = tokenizer(reply[0].content, add_special_tokens=False)["input_ids"]
+    return (*ids, *end)
+
+
+def _fitting(
+    tokenizer: Any, prompt: Sequence[Message], budget: int
+) -> tuple[tuple[int, ...] | None, bool]:
+    """Return the prompt within the budget, ``None`` when none fits, and whether it is cut."""
+    whole = prompt_ids(tokenizer, prompt)
+    if len(whole) <= budget:
+        return whole, False
+    return _shorten(tokenizer, prompt, budget), True
 
 
 def prompt_ids(tokenizer: Any, prompt: Sequence[Message]) -> tuple[int, ...]:

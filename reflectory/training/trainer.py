@@ -1,45 +1,33 @@
-"""One LoRA round: rows in, an adapter folder with its lineage out.
+"""One round of training: rows in, an adapter folder with its lineage out.
 
 torch, transformers, peft and trl are imported when :func:`train_adapter` is called.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reflectory.config import TrainingConfig
-from reflectory.errors import DatasetError, TrainingError, UserError
-from reflectory.models.device import DeviceName, DtypeName, choose_device, choose_dtype
-from reflectory.training.adapter_card import adapter_card
-from reflectory.training.dataset import rows_sha256
-from reflectory.training.lineage import (
-    MANIFEST_FILE,
-    WEIGHTS_FILE,
-    AdapterManifest,
-    file_sha256,
-    library_versions,
-)
-from reflectory.training.methods import (
-    add_adapter,
-    own_randomness,
-    parameter_counts,
-    save_adapter,
-    without_deprecations,
-)
-from reflectory.training.rows import TrainingRow
+from reflectory.errors import TrainingError
+from reflectory.models.device import DeviceName, DtypeName
+from reflectory.training.lineage import MANIFEST_FILE, AdapterManifest
+from reflectory.training.plan import TrainingPlan
+from reflectory.training.preparing import Inputs, Material, prepare, read_material
+from reflectory.training.processes import Processes, from_main, processes
+from reflectory.training.resume import Schedule, WorkFolder, key_of
+from reflectory.training.rows import PreferenceRow, TrainingRow
+from reflectory.training.saving import write_adapter
 from reflectory.training.staging import staged_folder
-from reflectory.training.tokens import TokenisedRows, tokenise_rows
 from reflectory.types import Record
 
 if TYPE_CHECKING:
-    import torch
+    from reflectory.training.stages import StageOutcome, Stop
 
-MINIMUM_ROWS = 2
+Progress = Callable[[int, int, float, float], None]
 
 
 class TrainingReport(Record):
@@ -49,11 +37,19 @@ class TrainingReport(Record):
         manifest: What is kept beside the adapter.
         seconds: Wall-clock time of the optimiser steps.
         tokens_per_second: Tokens of all forward passes per second of it.
+        plan: What was expected before it started.
+        flops_per_second: The plan's operations over the time that they took.
+        peak_memory: Most bytes in use: of the GPU, else of this whole process.
+        resumed_from: Optimiser steps that came from a checkpoint.
     """
 
     manifest: AdapterManifest
     seconds: float
     tokens_per_second: float
+    plan: TrainingPlan
+    flops_per_second: float
+    peak_memory: int
+    resumed_from: int = 0
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -77,185 +73,177 @@ def train_adapter(
     output: str | Path,
     config: TrainingConfig,
     *,
+    preferences: Sequence[PreferenceRow] = (),
+    parent: str | Path | None = None,
+    teacher: str | Path | None = None,
     base_name: str | None = None,
     base_fingerprint: str | None = None,
-    progress: Callable[[int, int, float, float], None] | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
 ) -> TrainingReport:
-    """Train one LoRA adapter on ``rows`` and write it to ``output``.
+    """Train one adapter on ``rows`` and ``preferences`` and write it to ``output``.
 
-    The loss is Equation 6 on the completions only. ``output`` appears when
-    everything is written and is untouched by a failure.
+    The objective is Equation 6 on the completions only, Equation 12 on pairs, or one after
+    the other. ``output`` appears when everything is written and is untouched by a failure.
+    Long trainings write checkpoints into a hidden folder beside it, and the same call goes
+    on from the last one; in float32 the outcome is the same to the byte. Under
+    `accelerate launch` or `torchrun` every process makes this call, and the main one writes.
 
     Args:
-        rows: At least two.
+        rows: At least two, unless only pairs are trained on.
         base: Folder (or hub id) of the base model; it is read and never changed.
         output: Folder of the adapter; an earlier adapter there is replaced.
         config: Hyperparameters.
+        preferences: At least two, where the objective is or contains DPO.
+        parent: Folder of an adapter that training starts from; of the same base and method.
+        teacher: Folder (or hub id) of the model whose distributions are learnt besides
+            where ``kl_weight`` is not 0; the base itself when it is not given.
         base_name: Name of the base for people and for PEFT; the folder's name
             when it is not given.
         base_fingerprint: Its fingerprint as the local engine has it; made from
             the files when it is not given.
         progress: Called after every optimiser step with step (from 1), number
-            of steps, loss and seconds.
+            of steps, loss and seconds; each objective counts from 1.
+        cancel: When it is set, training ends after the running step, with a checkpoint.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         dtype: Number format of the base weights; ``auto`` takes bfloat16 where
             the hardware computes with it. The adapter is float32 in any case.
 
     Raises:
-        DatasetError: Fewer than two rows, or fewer than two that fit.
-        ModelError: The base cannot be loaded or has no layers to adapt.
-        TrainingError: The loss is not a number, or memory ran out.
+        DatasetError: Fewer than two rows (or pairs), or fewer than two that fit.
+        ModelError: The base or the parent cannot be loaded, the parent is of another base,
+            or the base has no layers to adapt.
+        TrainingError: The loss is not a number, memory ran out, or ``cancel`` was set.
         StorageError: The adapter cannot be written.
-        UserError: Device or format do not fit, or ``output`` holds something else.
+        UserError: Device, format, memory or tokenizers do not fit, or ``output`` holds
+            something else.
+        KeyboardInterrupt: Ctrl-C; a step that is running is finished first.
     """
-    from reflectory.models.engine.loading import (
-        fingerprint_of,
-        load_model,
-        load_tokenizer,
-        resolve_model,
+    group = processes()
+    inputs = Inputs.of(
+        rows,
+        preferences,
+        base,
+        config,
+        parent=parent,
+        teacher=teacher,
+        base_name=base_name,
+        base_fingerprint=base_fingerprint,
+        device=device,
+        dtype=dtype,
+        group=group,
     )
+    material = read_material(inputs)
+    material.plan.refuse_if_too_large()
+    from reflectory.training.methods import own_randomness, without_deprecations
+    from reflectory.training.model_facts import peak_memory
+    from reflectory.training.stages import stoppable
 
-    _check_rows(len(rows), "rows")
-    folder, own_name = resolve_model(base)
-    place = choose_device(device)
-    # Integers cannot be trained; an adapter fits the base in every format.
-    number_format = choose_dtype("auto" if dtype == "int8" else dtype, place)
-    _check_format(place, number_format)
-    name = base_name or own_name
-    fingerprint = base_fingerprint or fingerprint_of(folder, name, number_format)
-    with (
-        staged_folder(output, marker=MANIFEST_FILE) as staging,
-        own_randomness(config.seed),
-        without_deprecations(),
-    ):
-        model, tokenizer = load_model(folder, place, number_format), load_tokenizer(folder)
-        tokenised = tokenise_rows(tokenizer, rows, config.max_length)
-        _check_rows(len(tokenised.rows), f"rows of at most {config.max_length} tokens")
-        model = add_adapter(model, config)
-        trainable, total = parameter_counts(model)
-        outcome = _optimise(model, tokenizer, tokenised, config, place, number_format, progress)
-        save_adapter(model, staging, base_name=name)
-        manifest = AdapterManifest(
-            base_name=name,
-            base_fingerprint=fingerprint,
-            weights_sha256=file_sha256(staging / WEIGHTS_FILE),
-            rows_sha256=rows_sha256(rows),
-            rows=len(tokenised.rows),
-            rows_shortened=tokenised.shortened,
-            rows_too_long=tokenised.too_long,
-            trajectories=len({row.provenance.trajectory for row in rows}),
-            kinds=dict(sorted(Counter(row.provenance.what for row in rows).items())),
-            config=config,
-            steps=len(outcome.losses),
-            losses=outcome.losses,
-            target_tokens=tokenised.target_tokens,
-            tokens=tokenised.tokens,
-            trainable_parameters=trainable,
-            total_parameters=total,
-            device=place.type,
-            dtype=str(number_format).removeprefix("torch."),
-            versions=library_versions(),
-        )
-        text = manifest.model_dump_json(indent=2) + "\n"
-        (staging / MANIFEST_FILE).write_text(text, encoding="utf-8")
-        (staging / "README.md").write_text(adapter_card(manifest), encoding="utf-8")
+    work = _work_folder(Path(output), inputs, group)
+    target = staged_folder(output, marker=MANIFEST_FILE) if group.main else contextlib.nullcontext()
+    with target as staging, own_randomness(config.seed), without_deprecations():
+        if work is not None:
+            work.open()
+        with stoppable(cancel) as stop:
+            model, outcomes = _train(inputs, material, work, progress, stop)
+        manifest = None
+        if staging is not None:
+            manifest = write_adapter(staging, inputs, material, model, outcomes)
+        manifest = from_main(manifest, group)
+    if work is not None:
+        work.remove()
+    if stop.pressed:
+        raise KeyboardInterrupt
+    return _report(manifest, material.plan, outcomes, peak_memory(inputs.device))
+
+
+def plan_adapter(
+    rows: Sequence[TrainingRow],
+    base: str | Path,
+    config: TrainingConfig,
+    *,
+    preferences: Sequence[PreferenceRow] = (),
+    teacher: str | Path | None = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
+) -> TrainingPlan:
+    """Return what :func:`train_adapter` would take, without loading any weights.
+
+    The arguments and errors are those of :func:`train_adapter`; a plan that exceeds the
+    memory is returned and not refused.
+    """
+    inputs = Inputs.of(
+        rows,
+        preferences,
+        base,
+        config,
+        parent=None,
+        teacher=teacher,
+        base_name=None,
+        base_fingerprint=None,
+        device=device,
+        dtype=dtype,
+        group=processes(),
+    )
+    return read_material(inputs).plan
+
+
+def _work_folder(output: Path, inputs: Inputs, group: Processes) -> WorkFolder | None:
+    if not Schedule(inputs.config, group).writes:
+        return None
+    return WorkFolder(output, key_of(inputs.identity()), group)
+
+
+def _train(
+    inputs: Inputs,
+    material: Material,
+    work: WorkFolder | None,
+    progress: Progress | None,
+    stop: Stop,
+) -> tuple[Any, list[StageOutcome]]:
+    """Run all objectives, one after the other, on one adapter."""
+    from reflectory.training.stages import Workshop, run_stage
+
+    model, teacher = prepare(inputs)
+    shop = Workshop(
+        model=model,
+        tokenizer=material.tokenizer,
+        config=inputs.config,
+        device=inputs.device,
+        dtype=inputs.dtype,
+        group=inputs.group,
+        work=work,
+        progress=progress if inputs.group.main else None,
+        stop=stop,
+        teacher=teacher,
+    )
+    outcomes = []
+    try:
+        for plan in material.plan.stages:
+            learnt, held = material.of(plan.objective)
+            outcomes.append(run_stage(plan, learnt.rows, held.rows, shop))
+    except TrainingError:
+        # A loss that is no number comes again from the same checkpoint; going on helps
+        # only where somebody stopped.
+        if work is not None and not stop():
+            work.remove()
+        raise
+    return model, outcomes
+
+
+def _report(
+    manifest: AdapterManifest, plan: TrainingPlan, outcomes: Sequence[StageOutcome], peak: int
+) -> TrainingReport:
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    tokens = sum(outcome.tokens_seen for outcome in outcomes)
     return TrainingReport(
         manifest=manifest,
-        seconds=outcome.seconds,
-        tokens_per_second=outcome.tokens_seen / max(outcome.seconds, 1e-9),
-    )
-
-
-def _check_rows(count: int, what: str) -> None:
-    if count < MINIMUM_ROWS:
-        raise DatasetError(
-            f"{count} {what}: too few to train on, {MINIMUM_ROWS} are needed",
-            hint="lower the thresholds of curation, raise training.max_length, "
-            "or make more trajectories",
-        )
-
-
-def _check_format(device: torch.device, dtype: torch.dtype) -> None:
-    import torch
-
-    if dtype == torch.float16 and device.type != "cuda":
-        raise UserError(
-            f"training in float16 does not work on {device.type}",
-            hint="use dtype float32 or bfloat16",
-        )
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    losses: tuple[float, ...]
-    tokens_seen: int
-    seconds: float
-
-
-def _optimise(
-    model: Any,
-    tokenizer: Any,
-    rows: TokenisedRows,
-    config: TrainingConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    progress: Callable[[int, int, float, float], None] | None,
-) -> _Outcome:
-    """Run the optimiser steps on the adapter of ``model``, which changes in place."""
-    import torch
-    from datasets import Dataset
-    from transformers.trainer_callback import PrinterCallback
-
-    from reflectory.training.sft import (
-        CompletionTrainer,
-        StepCallback,
-        needs_checkpointing,
-        sft_arguments,
-    )
-
-    # A processor is busy with one row, and one row has no padding; the gradient
-    # is the same. A GPU wants the whole batch.
-    micro_batch = config.batch_size if device.type == "cuda" else 1
-    checkpointing = device.type == "cuda" or needs_checkpointing(model, rows.longest, dtype)
-    data = Dataset.from_dict(
-        {
-            "input_ids": [list(row.input_ids) for row in rows.rows],
-            "labels": [list(row.labels) for row in rows.rows],
-        }
-    )
-    with tempfile.TemporaryDirectory(prefix="reflectory-") as scratch:
-        callback = StepCallback(progress)
-        trainer = CompletionTrainer(
-            model=model,
-            args=sft_arguments(
-                config,
-                folder=scratch,
-                device=device,
-                dtype=dtype,
-                micro_batch=micro_batch,
-                checkpointing=checkpointing,
-            ),
-            train_dataset=data,
-            processing_class=tokenizer,
-            callbacks=[callback],
-        )
-        trainer.remove_callback(PrinterCallback)
-        callback.trainer = trainer
-        try:
-            trainer.train()
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(error) from error
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):
-                raise
-            raise _out_of_memory(error) from error
-    return _Outcome(tuple(trainer.step_losses), trainer.tokens_seen, callback.seconds)
-
-
-def _out_of_memory(error: Exception) -> TrainingError:
-    return TrainingError(
-        f"training ran out of memory: {str(error).splitlines()[0]}",
-        hint="lower training.batch_size or training.max_length",
+        seconds=seconds,
+        tokens_per_second=tokens / max(seconds, 1e-9),
+        plan=plan,
+        flops_per_second=plan.flops / max(seconds, 1e-9),
+        peak_memory=peak,
+        resumed_from=sum(outcome.resumed_from for outcome in outcomes),
     )

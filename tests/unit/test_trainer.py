@@ -13,6 +13,7 @@ from reflectory.models.protocol import Segment
 from reflectory.testing.tiny import save_tiny_model, tiny_tokenizer
 from reflectory.training import Message, Provenance, TrainingRow, train_adapter
 from reflectory.training.methods import add_adapter, without_deprecations
+from reflectory.training.plan import Memory, StagePlan
 from reflectory.training.rows import assistant
 from reflectory.training.tokens import IGNORED, end_of_turn, prompt_ids, tokenise_rows
 
@@ -42,12 +43,29 @@ def rows_of(count):
     return [row("stone " * (1 + 3 * i), f"number {i}?", "text " * (2 + i)) for i in range(count)]
 
 
+def plan_for(count, config, micro_batch=1, *, checkpointing=False, objective="sft"):
+    steps = math.ceil(count / config.batch_size) if config.max_steps is None else config.max_steps
+    return StagePlan(
+        objective=objective,
+        rows=count,
+        steps=steps,
+        micro_batch=micro_batch,
+        checkpointing=checkpointing,
+        tokens=0,
+        flops=0.0,
+        flops_6nd=0.0,
+        memory=Memory(),
+    )
+
+
 def trainer_for(base, rows, tmp_path, config=SMALL, *, micro_batch=1, seed=0):
     """Return the trainer as the package makes it, before its first step."""
     from datasets import Dataset
 
     from reflectory.models.engine.loading import load_model, load_tokenizer
-    from reflectory.training.sft import CompletionTrainer, StepCallback, sft_arguments
+    from reflectory.training.arguments import trl_arguments
+    from reflectory.training.sft import CompletionTrainer
+    from reflectory.training.steps import StepCallback
 
     torch.manual_seed(seed)
     model, tokenizer = load_model(base, torch.device("cpu"), torch.float32), load_tokenizer(base)
@@ -62,13 +80,13 @@ def trainer_for(base, rows, tmp_path, config=SMALL, *, micro_batch=1, seed=0):
     with without_deprecations():
         trainer = CompletionTrainer(
             model=add_adapter(model, config),
-            args=sft_arguments(
+            args=trl_arguments(
+                "sft",
                 config,
+                plan_for(len(tokenised.rows), config, micro_batch),
                 folder=str(tmp_path),
                 device=torch.device("cpu"),
                 dtype=torch.float32,
-                micro_batch=micro_batch,
-                checkpointing=False,
             ),
             train_dataset=data,
             processing_class=tokenizer,
@@ -103,13 +121,14 @@ def test_the_loss_is_equation_6(base, tmp_path):
 
 
 def test_the_loss_is_that_of_trl_itself(base, tmp_path):
+    from trl import SFTTrainer
+
     trainer, tokenised = trainer_for(base, rows_of(4), tmp_path, micro_batch=4)
     batch = trainer.data_collator(
         [{"input_ids": list(r.input_ids), "labels": list(r.labels)} for r in tokenised.rows]
     )
     ours = trainer.compute_loss(trainer.model, dict(batch))
-    trainer._selects = False
-    theirs = trainer.compute_loss(trainer.model, dict(batch))
+    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
@@ -144,7 +163,7 @@ def test_batch_of_four_equals_four_accumulated_ones(base, tmp_path):
     for micro_batch in (4, 2, 1):
         trainer, _ = trainer_for(base, rows_of(6), tmp_path, micro_batch=micro_batch)
         trainer.train()
-        outcomes.append((trainer.step_losses, adapter_weights(trainer)))
+        outcomes.append((trainer.books.losses, adapter_weights(trainer)))
     losses, weights = outcomes[0]
     assert len(losses) == 2
     for other_losses, other_weights in outcomes[1:]:
@@ -331,15 +350,6 @@ def test_a_long_prompt_loses_its_beginning_and_keeps_the_question():
     assert 190 <= len(result.rows[0].input_ids) <= 200
 
 
-def test_memory_decides_on_activation_checkpointing(base):
-    from reflectory.models.engine.loading import load_model
-    from reflectory.training.sft import needs_checkpointing
-
-    model = load_model(base, torch.device("cpu"), torch.float32)
-    assert not needs_checkpointing(model, 1000, torch.float32)
-    assert needs_checkpointing(model, 10_000_000, torch.bfloat16)
-
-
 def test_nothing_is_reported_to_anybody(base, tmp_path, monkeypatch):
     import trl.trainer.base_trainer as trl_base
 
@@ -350,11 +360,13 @@ def test_nothing_is_reported_to_anybody(base, tmp_path, monkeypatch):
     assert sent == []
 
 
-def test_checkpointing_changes_memory_and_not_the_result(base, tmp_path, monkeypatch):
-    import reflectory.training.sft as sft
-
-    plain = train_adapter(rows_of(4), base, tmp_path / "plain", SMALL, dtype="float32")
-    monkeypatch.setattr(sft, "ACTIVATION_BUDGET", 0)
-    again = train_adapter(rows_of(4), base, tmp_path / "again", SMALL, dtype="float32")
+def test_checkpointing_changes_memory_and_not_the_result(base, tmp_path):
+    config = SMALL.model_copy(update={"activation_checkpointing": "off"})
+    plain = train_adapter(rows_of(4), base, tmp_path / "plain", config, dtype="float32")
+    config = SMALL.model_copy(update={"activation_checkpointing": "on"})
+    again = train_adapter(rows_of(4), base, tmp_path / "again", config, dtype="float32")
+    assert not plain.plan.stages[0].checkpointing
+    assert again.plan.stages[0].checkpointing
     assert again.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert again.plan.memory.activations < plain.plan.memory.activations
     assert json.loads((tmp_path / "again" / "reflectory.json").read_text())["steps"] == 1
