@@ -323,9 +323,10 @@ class LocalModel:
         The last of the models on one engine ends its thread: what waits there fails, and
         everything is given back.
         """
-        if not self._closed:
-            self._closed = True
-            await asyncio.to_thread(self._engine.close)
+        with self._lock:
+            first, self._closed = not self._closed, True
+        if first:
+            await asyncio.to_thread(self._engine.close, self._adapter)
 
     def _count(self, job: Job, result: Completion | Scores) -> None:
         seconds = time.perf_counter() - job.submitted

@@ -5,6 +5,7 @@ Light to import; the library behind a name is imported when it is asked for.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -195,13 +196,24 @@ class ModelPool:
         if not isinstance(spec, str):
             return resolve_model(spec, adapter=adapter)
         with self._lock:
-            key = (
-                self._canonical(spec),
-                None if adapter is None else str(Path(adapter).expanduser().resolve()),
-            )
+            key = self._key(spec, adapter)
             if key not in self._models:
                 self._models[key] = self._load(key, spec, adapter)
             return self._models[key]
+
+    async def release(self, spec: str, *, adapter: str | Path) -> None:
+        """Close a model with an adapter that is not needed any more, as after a round.
+
+        The base model stays. Nothing happens when it was never loaded.
+        """
+        with self._lock:
+            model = self._models.pop(self._key(spec, adapter), None)
+        if model is not None:
+            await model.aclose()
+
+    def _key(self, spec: str, adapter: str | Path | None) -> tuple[str, str | None]:
+        folder = None if adapter is None else str(Path(adapter).expanduser().resolve())
+        return self._canonical(spec), folder
 
     def _load(self, key: tuple[str, str | None], spec: str, adapter: str | Path | None) -> Model:
         if adapter is not None and key[0].partition(":")[0] == "local":
@@ -233,8 +245,16 @@ class ModelPool:
         return f"local:{folder.resolve()}"
 
     async def aclose(self) -> None:
-        """Close every model that was loaded here."""
+        """Close every model that was loaded here, also when one of them fails.
+
+        Raises:
+            Exception: What the first that failed raised, once all have been closed.
+        """
         with self._lock:
             models, self._models = list(self._models.values()), {}
-        for model in models:
-            await model.aclose()
+        closed = await asyncio.gather(*(model.aclose() for model in models), return_exceptions=True)
+        errors = [outcome for outcome in closed if isinstance(outcome, BaseException)]
+        for error in errors[1:]:
+            errors[0].add_note(f"closing another model failed too: {error!r}")
+        if errors:
+            raise errors[0]

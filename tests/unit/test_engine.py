@@ -374,16 +374,15 @@ def test_base_and_adapters_run_together_on_one_engine(folders: tuple[Path, Path,
     assert len({base.fingerprint, first.fingerprint, second.fingerprint}) == 3
 
 
-@pytest.mark.parametrize("kind", ["dora", "ia3", "prompt"])
+@pytest.mark.parametrize("kind", ["dora", "ia3"])
 def test_other_adapters_get_an_engine_of_their_own(
     folders: tuple[Path, Path, Path], tmp_path: Path, kind: str
 ) -> None:
-    from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
+    from peft import IA3Config, LoraConfig, get_peft_model
 
     config = {
         "dora": LoraConfig(r=2, target_modules=["q_proj"], use_dora=True),
         "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
-        "prompt": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
     }[kind]
     model, _ = tiny_model(0)
     model.config._name_or_path = str(folders[0])

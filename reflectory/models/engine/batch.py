@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from reflectory.models.engine.network import Network
+from reflectory.models.engine.network import Network, VirtualTokens
 from reflectory.models.engine.passes import Pass, Piece, Seat
 from reflectory.models.engine.sampling import draw_tokens
 from reflectory.models.engine.scoring import logprobs_of
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import LONGEST, Node, PrefixTree, hold
+from reflectory.models.engine.virtual import virtual_ids
 from reflectory.models.engine.work import CompletionRow, Counts, Row, ScoreRow
 
 OWN = 192
@@ -36,6 +37,7 @@ class Batch:
         tokenizer: Decodes, to find stop strings.
         counts: Where tokens and time are counted.
         alone: Compute every row by itself, with passes that depend on it only.
+        virtual: What adapters put before a prompt, by name.
     """
 
     def __init__(
@@ -47,7 +49,11 @@ class Batch:
         counts: Counts,
         *,
         alone: bool = False,
+        virtual: Mapping[str, VirtualTokens] | None = None,
     ) -> None:
+        self._network = network
+        self._virtual = {} if virtual is None else virtual
+        self._virtual_kv: dict[str, list[torch.Tensor]] = {}
         self._tree = tree
         self._eos_ids = frozenset(eos_ids)
         self._tokenizer = tokenizer
@@ -146,6 +152,11 @@ class Batch:
         """Drop all kept prefixes, as when the memory is needed; no row may run."""
         self._tree.clear()
 
+    def forget_adapter(self, name: str) -> None:
+        """Drop all that an adapter has read; no row of it may run."""
+        self._tree.forget(name)
+        self._virtual_kv.pop(name, None)
+
     def _prefix(self, row: Row, tokens: Sequence[int]) -> Node | None:
         """Return the node for some first tokens, made where it is not there, and hold it."""
         if not tokens:
@@ -153,7 +164,7 @@ class Batch:
         node = (
             self._prefix_alone(row, tokens)
             if self._alone
-            else self._tree.insert(tokens, row.adapter)
+            else self._begun(row, row.adapter, tokens)
         )
         hold(node, 1)
         self._held[id(row)] = node
@@ -168,11 +179,24 @@ class Batch:
         shared = tokens[: min(row.prefix_length, len(tokens))]
         node = Node(_NO_TOKENS, 0, None)
         if len(shared):
-            node = self._tree.insert(shared, (row.adapter, tuple(shared)))
+            node = self._begun(row, (row.adapter, tuple(shared)), shared)
         while node.end < len(tokens):
             rest = tokens[node.end : node.end + LONGEST]
             node = Node(torch.tensor(rest).numpy(), node.end, node)
         return node
+
+    def _begun(self, row: Row, tree: Hashable, tokens: Sequence[int]) -> Node:
+        """Return the node for some first tokens; the virtual ones among them are known."""
+        if row.virtual:
+            count = row.virtual
+            for node in self._tree.insert(virtual_ids(count), tree).ancestry():
+                if node.kv is None:
+                    if row.adapter not in self._virtual_kv:
+                        known = self._network.virtual_kv(self._virtual[row.adapter])
+                        self._virtual_kv[row.adapter] = known
+                    layers = self._virtual_kv[row.adapter]
+                    node.kv = [kv[node.start : node.end] for kv in layers]
+        return self._tree.insert(tokens, tree)
 
     def _read(
         self, rows: Sequence[Row], nodes: Sequence[Node | None], last: Sequence[Piece]

@@ -6,27 +6,37 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reflectory.errors import UserError
 from reflectory.models.adapter_files import AdapterFiles
 from reflectory.models.engine.adapters import is_plain_lora, read_lora
 from reflectory.models.engine.batch import Batch
+from reflectory.models.engine.failures import closed_error
 from reflectory.models.engine.generic import GenericNetwork
 from reflectory.models.engine.memory import empty_caches, plan_memory
-from reflectory.models.engine.network import Network
+from reflectory.models.engine.network import Network, VirtualTokens
 from reflectory.models.engine.peft_model import served
 from reflectory.models.engine.plain import PlainBatch
 from reflectory.models.engine.projection import LowRank
 from reflectory.models.engine.scheduler import Scheduler
 from reflectory.models.engine.selection import Limits
 from reflectory.models.engine.tree import PrefixTree
+from reflectory.models.engine.virtual import read_virtual
 from reflectory.models.engine.work import Counts, Job
 from reflectory.models.torch_thread import run_in_torch_thread
 
 Prepare = Callable[[Any], Network | None]
 """Finds the network of a transformers model; ``None`` if it can only run as it is."""
+
+
+@dataclass(eq=False)
+class _Adapter:
+    """What an adapter does, and how many models and unanswered calls need it."""
+
+    layers: dict[str, LowRank]
+    users: int = 1
 
 
 class Engine:
@@ -69,8 +79,11 @@ class Engine:
         self._alone = alone
         self._max_batch = max_batch
         self._cache_bytes = cache_bytes
-        self._adapters: dict[str, dict[str, LowRank]] = {}
+        self._adapters: dict[str, _Adapter] = {}
+        self._virtual: dict[str, VirtualTokens] = {}
         self._users = 0
+        self._closed = False
+        self._counting = threading.Lock()
         self._network: Network | None = None
         self._model: Any = None
         self.lock = threading.Lock()
@@ -100,41 +113,87 @@ class Engine:
         return model
 
     def submit(self, job: Job) -> None:
-        """Put a call into the queue.
+        """Put a call into the queue; its adapter stays until the call is answered.
 
         Raises:
-            BackendError: The engine was closed.
+            BackendError: The engine or the adapter was closed.
         """
-        self._scheduler.submit(job)
+        name = job.adapter
+        if name:
+            with self._counting:
+                if name not in self._adapters:
+                    raise closed_error()
+                self._adapters[name].users += 1
+                if name in self._virtual:
+                    job.virtual = self._virtual[name].count
+            job.future.add_done_callback(lambda _: self._leave(name))
+        try:
+            self._scheduler.submit(job)
+        except BaseException:
+            job.future.cancel()  # Gives the adapter back.
+            raise
 
     def add_adapter(self, name: str, files: AdapterFiles) -> bool:
-        """Take an adapter up beside the others.
+        """Take an adapter up beside the others, for one more user.
 
         Args:
             name: What jobs call it.
             files: Where it lies; checked already.
 
         Returns:
-            False if it is more than pairs of matrices and needs a model of its own.
-
-        Raises:
-            ModelError: It does not fit the model.
+            False if it is neither pairs of matrices nor virtual tokens, and needs a
+            model of its own.
         """
-        if name in self._adapters:
-            return True
-        if not self.packed or not is_plain_lora(files.config):
+        with self._counting:
+            if name in self._adapters:
+                self._adapters[name].users += 1
+                return True
+        if not self.packed:
             return False
-        layers = read_lora(files.weights, files.config, self._shape.dtype, self._shape.device)
+        virtual = read_virtual(files.weights, files.config, self._shape)
+        layers: dict[str, LowRank] | None = {} if virtual is not None else None
+        if is_plain_lora(files.config):
+            layers = read_lora(files.weights, files.config, self._shape.dtype, self._shape.device)
         if layers is None or not layers.keys() <= self._layers:
             return False
 
         def take_up() -> None:
-            self._adapters[name] = layers
+            with self._counting:
+                if name in self._adapters:  # meanwhile
+                    self._adapters[name].users += 1
+                    return
+                self._adapters[name] = _Adapter(layers)
+                if virtual is not None:
+                    self._virtual[name] = virtual
             if self._network is not None:  # else it is asleep and takes them up when it wakes
                 self._network.add_adapter(name, layers)
 
         run_in_torch_thread(take_up)
         return True
+
+    def _leave(self, name: str) -> None:
+        """Count one user of an adapter less; drop it after the last one."""
+        with self._counting:
+            adapter = self._adapters.get(name)
+            if adapter is None:
+                return
+            adapter.users -= 1
+            unused = adapter.users == 0 and not self._closed
+        if unused:
+            self._scheduler.errand(lambda batch: self._drop(name, batch))
+
+    def _drop(self, name: str, batch: Batch | PlainBatch | None) -> None:
+        """Forget an adapter that nobody uses; called in the torch thread."""
+        with self._counting:
+            adapter = self._adapters.get(name)
+            if adapter is None or adapter.users > 0:
+                return  # Somebody has come back.
+            del self._adapters[name]
+            self._virtual.pop(name, None)
+        if self._network is not None:
+            self._network.drop_adapter(name)
+        if isinstance(batch, Batch):
+            batch.forget_adapter(name)
 
     def merged(self, files: AdapterFiles) -> Engine:
         """Return an engine of its own for an adapter that cannot share this one.
@@ -167,15 +226,34 @@ class Engine:
             return copy.deepcopy(self._source())
 
     def open(self) -> None:
-        """Count one more user."""
-        self._users += 1
+        """Count one more user.
 
-    def close(self) -> None:
-        """Count one user less; the last one ends the thread, and waiting calls fail."""
-        self._users -= 1
-        if self._users <= 0:
+        Raises:
+            BackendError: The engine was closed.
+        """
+        with self._counting:
+            if self._closed:
+                raise closed_error()
+            self._users += 1
+
+    def close(self, adapter: str = "") -> None:
+        """Count one user less; the last one ends the thread, and waiting calls fail.
+
+        Args:
+            adapter: The user's; dropped when no other user and no call needs it.
+        """
+        with self._counting:
+            self._users -= 1
+            last = self._users <= 0 and not self._closed
+            self._closed = self._closed or last
+        if last:
             self._scheduler.close()
             self._network, self._model = None, None
+            with self._counting:
+                self._adapters.clear()
+                self._virtual.clear()
+        elif adapter:
+            self._leave(adapter)
 
     def sleep(self) -> None:
         """Give weights, prefixes and buffers back, once what runs has ended.
@@ -202,8 +280,10 @@ class Engine:
             self._load()
             self._asleep = False
             if self._network is not None:
-                for name, layers in self._adapters.items():
-                    self._network.add_adapter(name, layers)
+                with self._counting:
+                    known = dict(self._adapters)
+                for name, adapter in known.items():
+                    self._network.add_adapter(name, adapter.layers)
         if self._network is None:
             self._scheduler.limit(Limits(rows=1, tokens=2**62))
             return PlainBatch(self._model, self._eos_ids, self._tokenizer, self.counts)
@@ -218,6 +298,7 @@ class Engine:
             self._tokenizer,
             self.counts,
             alone=self._alone,
+            virtual=self._virtual,
         )
 
 

@@ -14,8 +14,9 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from reflectory.models.engine.llama import fused, shape_of
-from reflectory.models.engine.network import Attend, Shape
+from reflectory.models.engine.network import Attend, Shape, VirtualTokens
 from reflectory.models.engine.projection import LowRank, Projection, Slice
+from reflectory.models.engine.virtual import read_vectors
 
 NAME = "reflectory_packed"
 """Name of this attention among those of transformers."""
@@ -81,8 +82,9 @@ class GenericNetwork:
         self._current.slices = slices
         # A model cannot keep no logits at all; the first token's are thrown away.
         wanted = keep if len(keep) else keep.new_zeros(1)
+        given = "inputs_embeds" if ids.is_floating_point() else "input_ids"
         output = self._model(
-            input_ids=ids[None],
+            **{given: ids[None]},
             position_ids=positions[None],
             use_cache=False,
             logits_to_keep=wanted,
@@ -107,6 +109,12 @@ class GenericNetwork:
         """Forget an adapter."""
         for projection in self._projections:
             projection.drop_adapter(name)
+
+    def virtual_kv(self, tokens: VirtualTokens) -> list[torch.Tensor]:
+        """Return keys and values of virtual tokens, per layer."""
+        if tokens.vectors is not None:
+            return read_vectors(self, tokens.vectors)
+        return list(tokens.kv or ())
 
     def _open(self) -> None:
         """Put a layer that knows adapters in the place of each linear one, once."""

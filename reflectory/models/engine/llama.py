@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reflectory.models.engine.network import Attend, Shape, logits_of
+from reflectory.models.engine.network import Attend, Shape, VirtualTokens, logits_of
 from reflectory.models.engine.projection import LowRank, Product, Projection, Slice
+from reflectory.models.engine.virtual import read_vectors
 
 _LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
@@ -68,6 +69,8 @@ class LlamaNetwork:
         activation: Of the gate.
         changed: Carries an adapter's matrices over where the weights lie in other
             coordinates than the model's.
+        turned: The matrices from the model's hidden states and values to those here,
+            where they differ.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class LlamaNetwork:
         rotary: Any,
         activation: Callable[[torch.Tensor], torch.Tensor],
         changed: Callable[[str, LowRank], LowRank] | None = None,
+        turned: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         self.shape = shape
         self._embedding = embedding
@@ -89,6 +93,7 @@ class LlamaNetwork:
         self._rotary = rotary
         self._activation = activation
         self._changed = changed
+        self._turned = turned
 
     def forward(
         self,
@@ -99,7 +104,7 @@ class LlamaNetwork:
         slices: Sequence[Slice],
     ) -> torch.Tensor:
         """Return logits of the kept tokens, as :class:`Network` asks."""
-        x = functional.embedding(ids, self._embedding)
+        x = ids if ids.is_floating_point() else functional.embedding(ids, self._embedding)
         cosine, sine = self._rotary(x[None], positions[None])
         # Rotating half: (a, b) -> (-b, a). The sign goes into the sine once.
         half = cosine.shape[-1] // 2
@@ -151,6 +156,17 @@ class LlamaNetwork:
         for projection in self._projections():
             projection.drop_adapter(name)
 
+    def virtual_kv(self, tokens: VirtualTokens) -> list[torch.Tensor]:
+        """Return keys and values of virtual tokens, per layer."""
+        if tokens.vectors is not None:
+            stands = tokens.vectors if self._turned is None else tokens.vectors @ self._turned[0]
+            return read_vectors(self, stands)
+        layers = list(tokens.kv or ())
+        if self._turned is None:
+            return layers
+        value = self._turned[1]
+        return [torch.stack((kv[:, 0], kv[:, 1] @ value), dim=1) for kv in layers]
+
     def _projections(self) -> list[Projection]:
         return [
             projection
@@ -201,6 +217,7 @@ def shape_of(model: Any) -> Shape:
         scale=width**-0.5,
         dtype=weight.dtype,
         device=weight.device,
+        hidden=config.hidden_size,
     )
 
 
@@ -230,6 +247,9 @@ class FloatParts:
 
     changed: Callable[[str, LowRank], LowRank] | None = None
     """Carries an adapter's matrices over to other coordinates, by layer name."""
+
+    turned: tuple[torch.Tensor, torch.Tensor] | None = None
+    """The matrices from the model's hidden states and values to those of the parts."""
 
 
 def llama_network(model: Any, parts: FloatParts | None = None) -> LlamaNetwork:
@@ -274,6 +294,7 @@ def llama_network(model: Any, parts: FloatParts | None = None) -> LlamaNetwork:
         inner.rotary_emb,
         inner.layers[0].mlp.act_fn,
         parts.changed,
+        parts.turned,
     )
 
 

@@ -111,7 +111,8 @@ class Facts:
 
     Attributes:
         names: What the model is called.
-        shapes: Shape of the weight of each layer, by name.
+        shapes: Shape of the weight of each layer, (outputs, inputs) for a linear one,
+            by name.
     """
 
     names: frozenset[str]
@@ -120,9 +121,12 @@ class Facts:
     @classmethod
     def of(cls, model: Any, fingerprint: str) -> Facts:
         """Return the facts of a transformers model."""
+        from transformers.pytorch_utils import Conv1D
+
         named = _model_name(Path(str(getattr(model.config, "_name_or_path", "") or "")))
         shapes = {
-            name: tuple(module.weight.shape)
+            # GPT-2's layers of this class have their weights the other way round.
+            name: tuple(module.weight.shape[:: -1 if isinstance(module, Conv1D) else 1])
             for name, module in model.named_modules()
             if isinstance(getattr(module, "weight", None), torch.Tensor)
         }

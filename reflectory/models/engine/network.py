@@ -27,6 +27,7 @@ class Shape:
         scale: Factor on attention scores.
         dtype: Of activations, keys and values.
         device: Where it is.
+        hidden: Width of the hidden states.
     """
 
     layers: int
@@ -36,6 +37,7 @@ class Shape:
     scale: float
     dtype: torch.dtype
     device: torch.device
+    hidden: int
 
     @property
     def groups(self) -> int:
@@ -46,6 +48,21 @@ class Shape:
     def token_bytes(self) -> int:
         """Bytes of one token's keys and values over all layers."""
         return int(2 * self.layers * self.kv_heads * self.width * self.dtype.itemsize)
+
+
+@dataclass(frozen=True, eq=False)
+class VirtualTokens:
+    """What an adapter puts before the first token: either of the two, in number ``count``.
+
+    Attributes:
+        count: How many positions.
+        kv: Per layer, keys and values, shape (count, 2, key-value heads, width).
+        vectors: In the place of embedded tokens, shape (count, hidden size).
+    """
+
+    count: int
+    kv: tuple[torch.Tensor, ...] | None = None
+    vectors: torch.Tensor | None = None
 
 
 class Network(Protocol):
@@ -76,7 +93,8 @@ class Network(Protocol):
         """Return logits, shape (kept tokens, vocabulary), in float32.
 
         Args:
-            ids: Packed tokens of any number of sequences, shape (tokens,).
+            ids: Packed tokens of any number of sequences, shape (tokens,); or vectors in
+                their place, shape (tokens, hidden size).
             positions: Position of each in its own sequence, shape (tokens,).
             attend: Called once per layer.
             keep: Numbers of the tokens whose logits are wanted; may be empty.
@@ -90,6 +108,10 @@ class Network(Protocol):
 
     def drop_adapter(self, name: str) -> None:
         """Forget an adapter."""
+        ...
+
+    def virtual_kv(self, tokens: VirtualTokens) -> list[torch.Tensor]:
+        """Return keys and values of virtual tokens as ``attend`` gets them, per layer."""
         ...
 
 

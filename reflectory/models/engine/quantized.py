@@ -118,6 +118,7 @@ class QuantizedParts(FloatParts):
         self._value = orthogonal(shape.width, generator)
         self._norms: dict[str, torch.Tensor] = {}
         self.changed = self._change
+        self.turned = (self._stream, self._value)
 
     def embedding(self, model: Any) -> torch.Tensor:
         """Return the vectors of the tokens, turned."""

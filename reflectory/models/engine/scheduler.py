@@ -70,6 +70,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._inbox: list[Job] = []
         self._pauses: list[tuple[Callable[[], None], threading.Event]] = []
+        self._errands: list[Callable[[Batch | PlainBatch | None], None]] = []
         self._closing = False
         self._thread: threading.Thread | None = None
         self._unanswered: list[Job] = []
@@ -111,6 +112,19 @@ class Scheduler:
             self._changed.notify()
         done.wait()
 
+    def errand(self, work: Callable[[Batch | PlainBatch | None], None]) -> None:
+        """Have something done between two passes, before cancelled rows could run on.
+
+        Args:
+            work: Gets what rows run in, if there is such a thing now.
+        """
+        with self._changed:
+            if self._thread is not None and not self._closing:
+                self._errands.append(work)
+                self._changed.notify()
+                return
+        run_in_torch_thread(lambda: work(None))
+
     def close(self) -> None:
         """Fail what waits and runs, and end the thread; may be called again."""
         with self._changed:
@@ -132,7 +146,14 @@ class Scheduler:
     def _step(self) -> None:
         # The mode belongs to a thread, so it is set in the one that computes.
         with torch.inference_mode():
+            self._waiting = [row for row in self._waiting if not row.job.future.done()]
+            with self._changed:
+                errands, self._errands = self._errands, []
+            for work in errands:
+                work(self._batch)
             if self._batch is None:
+                if not self._waiting:
+                    return  # A sleeping model is not woken for an errand.
                 self._batch = self._make_batch()
             self._advance(self._batch)
 
@@ -148,7 +169,7 @@ class Scheduler:
             if not self._waiting and not (self._batch is not None and self._batch.rows):
                 self._most_rows = self._limits.rows
                 self._rest()
-                while not self._inbox and not self._closing:
+                while not (self._inbox or self._errands or self._closing):
                     self._changed.wait()
                     self._rest()
                 self._gather()

@@ -190,6 +190,14 @@ class PrefixTree:
             del parent.children[int(node.tokens[0])]
         return parent
 
+    def forget(self, adapter: str) -> None:
+        """Drop all that an adapter has read; no row of it may run."""
+        self._roots = {
+            name: root
+            for name, root in self._roots.items()
+            if name != adapter and not (isinstance(name, tuple) and name[0] == adapter)
+        }
+
     def clear(self) -> None:
         """Forget everything, also what rows are running on."""
         self._roots.clear()

@@ -13,6 +13,7 @@ import torch
 
 from reflectory.errors import UserError
 from reflectory.models.engine.rendering import render
+from reflectory.models.engine.virtual import virtual_ids
 from reflectory.models.protocol import (
     Completion,
     Request,
@@ -56,6 +57,7 @@ class Job:
     Attributes:
         request: The call.
         adapter: Who answers; "" for the base model.
+        virtual: How many virtual tokens the adapter puts before the prompt.
         future: Gets the result.
         submitted: When it was asked, on the clock of ``time.perf_counter``.
         rows: What the engine made of it.
@@ -64,6 +66,7 @@ class Job:
 
     request: Request | ScoreRequest
     adapter: str = ""
+    virtual: int = 0
     on_done: Callable[[Job, Completion | Scores], None] | None = None
     future: Future[Any] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
@@ -90,7 +93,7 @@ class Row:
 
     Attributes:
         job: Whose it is.
-        tokens: Tokens to read.
+        tokens: Tokens to read, the virtual ones first.
         prefix_length: How many of the first ones other calls begin with too.
         room: Tokens that it may still write.
         reused: Tokens of the prefix that were not computed for this row.
@@ -105,6 +108,11 @@ class Row:
     reused: int = 0
     attempts: int = 0
     adapter: str = ""
+
+    @property
+    def virtual(self) -> int:
+        """How many of the tokens are virtual."""
+        return self.job.virtual
 
     @functools.cached_property
     def prefix(self) -> tuple[int, ...]:
@@ -169,7 +177,7 @@ class CompletionRow(Row):
 
     def text(self, tokenizer: Any) -> str:
         """Return what was generated, as text."""
-        anchor = list(self.tokens[-_ANCHOR:])
+        anchor = [token for token in self.tokens[-_ANCHOR:] if token >= 0]
         before = _decode(tokenizer, anchor)
         return _decode(tokenizer, anchor + self.generated)[len(before) :]
 
@@ -181,8 +189,8 @@ class CompletionRow(Row):
         cut = _first_stop(text, self.sampling.stop, self.thinking)
         said, thought = split_thinking(prefill + text[:cut], opened=self.thinking)
         usage = Usage(
-            prompt_tokens=len(self.tokens),
-            reused_tokens=self.reused,
+            prompt_tokens=len(self.tokens) - self.virtual,
+            reused_tokens=max(0, self.reused - self.virtual),
             completion_tokens=len(self.generated),
         )
         finish = "length" if self.finish == "length" else "stop"
@@ -225,11 +233,12 @@ def completion_row(job: Job, request: Request, tokenizer: Any, window: int | Non
     """
     prompt = render(tokenizer, request.segments, request.prefill)
     wanted = request.sampling.max_tokens
-    _check_window(len(prompt.token_ids), wanted, window, request.role)
+    tokens = virtual_ids(job.virtual) + prompt.token_ids
+    _check_window(len(tokens), wanted, window, request.role)
     return CompletionRow(
         job=job,
-        tokens=prompt.token_ids,
-        prefix_length=min(prompt.shared_tokens, len(prompt.token_ids) - 1),
+        tokens=tokens,
+        prefix_length=min(job.virtual + prompt.shared_tokens, len(tokens) - 1),
         room=wanted,
         adapter=job.adapter,
         sampling=request.sampling,
@@ -256,7 +265,7 @@ def score_rows(
     if not request.continuations:
         raise UserError("nothing to score", hint="give at least one continuation")
     prompt = render(tokenizer, request.segments, close_thinking=True)
-    last = len(prompt.token_ids) - 1
+    tokens = virtual_ids(job.virtual) + prompt.token_ids
     rows = []
     for text in request.continuations:
         targets = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -265,12 +274,12 @@ def score_rows(
                 f"the continuation {text!r} has no tokens to score",
                 hint="leave empty texts out before scoring",
             )
-        _check_window(len(prompt.token_ids), len(targets), window, request.role)
+        _check_window(len(tokens), len(targets), window, request.role)
         rows.append(
             ScoreRow(
                 job=job,
-                tokens=prompt.token_ids + targets[:-1],
-                prefix_length=min(prompt.shared_tokens, last),
+                tokens=tokens + targets[:-1],
+                prefix_length=min(job.virtual + prompt.shared_tokens, len(tokens) - 1),
                 adapter=job.adapter,
                 targets=targets,
             )
@@ -281,10 +290,10 @@ def score_rows(
 def scores_of(rows: Sequence[ScoreRow]) -> Scores:
     """Return the result of a call whose rows are all done."""
     done = [TokenScores(logprobs=row.logprobs) for row in rows if row.logprobs is not None]
-    prompt = len(rows[0].tokens) - len(rows[0].targets) + 1
+    prompt = len(rows[0].tokens) - rows[0].virtual - len(rows[0].targets) + 1
     usage = Usage(
         prompt_tokens=prompt + sum(len(row.targets) for row in rows),
-        reused_tokens=rows[0].reused,
+        reused_tokens=max(0, rows[0].reused - rows[0].virtual),
     )
     return Scores(continuations=tuple(done), usage=usage)
 
