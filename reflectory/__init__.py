@@ -24,6 +24,7 @@ _HOMES = {
     "ReflectiveLoop": "reflectory.loop",
     "ReflectoryError": "reflectory.errors",
     "RunConfig": "reflectory.config",
+    "SelfImprovement": "reflectory.improvement",
     "Trajectory": "reflectory.types",
 }
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from reflectory.config import LoopConfig as LoopConfig
     from reflectory.config import RunConfig as RunConfig
     from reflectory.errors import ReflectoryError as ReflectoryError
+    from reflectory.improvement import SelfImprovement as SelfImprovement
     from reflectory.loop import ReflectiveLoop as ReflectiveLoop
     from reflectory.types import Document as Document
     from reflectory.types import Trajectory as Trajectory

@@ -113,7 +113,7 @@ class _Session:
             path,
             self._runner.settings,
             identity=self._fingerprints,
-            models=_model_records(self._runner.sources, self._fingerprints),
+            models=model_records(self._runner.sources, self._fingerprints),
             device=str(describe_device()),
         )
         stack.enter_context(directory)
@@ -226,7 +226,7 @@ def _path(value: str | Path | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _model_records(sources: Sources, fingerprints: dict[str, str]) -> dict[str, ModelRecord]:
+def model_records(sources: Sources, fingerprints: dict[str, str]) -> dict[str, ModelRecord]:
     """Return where each model came from, for the manifest."""
     records = {}
     for part in ("teacher", "student", "embedder"):

@@ -26,7 +26,18 @@ ORDER = [
 # These read trajectories and never import graphs.
 READERS = {"runs", "training", "evaluation"}
 BELOW = {room for level in ORDER for room in level}
-TOP = {"assembly", "driver", "runner", "loop", "studio", "report", "cli", "demo", "background"}
+TOP = {
+    "assembly",
+    "background",
+    "cli",
+    "demo",
+    "driver",
+    "improvement",
+    "loop",
+    "report",
+    "runner",
+    "studio",
+}
 
 
 def rooms_of(path: Path) -> set[str]:
