@@ -79,22 +79,27 @@ provenances = st.fixed_dictionaries(
         "score": unit,
         "groundedness": unit,
         "agreement": unit,
-        "level": st.sampled_from([None, "basic", "expert"]),
+        "level": st.sampled_from([None, "basic", "advanced", "expert"]),
         "trajectory": st.sampled_from(["a", "b"]),
         "passages": st.sampled_from([(), ("free#0",), ("closed#1",)]),
         "source": st.sampled_from(["self", "self", "manual"]),
     }
 )
+# Few different ones, so that near-duplicates with other grades are frequent.
+asked_ = st.sampled_from(["What is old?", "Who found it?", "How old is the crater over there?"])
+said_ = st.one_of(
+    phrases, st.sampled_from(["the crater is old", "the crater is very old", "the old crater"])
+)
 rows_ = st.lists(
-    st.builds(lambda text, asked, made: row(text, asked, **made), phrases, phrases, provenances),
+    st.builds(lambda text, asked, made: row(text, asked, **made), said_, asked_, provenances),
     max_size=12,
 )
 pairs_ = st.lists(
     st.builds(
         lambda chosen, rejected, asked, made: pair(chosen, rejected, asked, **made),
+        said_,
         phrases,
-        phrases,
-        phrases,
+        asked_,
         provenances,
     ),
     max_size=6,
@@ -109,13 +114,12 @@ def content(rows):
     return sorted(r.model_dump_json() for r in rows)
 
 
-@settings(deadline=None, max_examples=60)
-@given(rows_, pairs_, switches, st.sampled_from(["minhash", "embeddings"]), st.randoms())
+@settings(deadline=None, max_examples=100)
+@given(rows_, pairs_, switches, st.sampled_from(["minhash", "embeddings", "off"]), st.randoms())
 def test_refining_loses_nothing_uncounted_and_depends_on_no_order(
     rows, pairs, switched, method, shuffle
 ):
-    if "duplicates" in switched:
-        switched = {**switched, "duplicates": method}
+    switched = {**switched, "duplicates": method}
     result = refined(rows, pairs, TOOLS, **switched)
     for kind, given_, left in (
         ("rows", rows, result.rows),
@@ -140,6 +144,32 @@ def test_refining_loses_nothing_uncounted_and_depends_on_no_order(
     assert content(mixed.rows) == content(result.rows)
     assert content(mixed.preferences) == content(result.preferences)
     assert mixed.counts == result.counts
+
+
+variants = st.tuples(
+    st.sampled_from(["the crater is old", "the crater is very old", "the old crater", "wind"]),
+    st.sampled_from(["basic", "advanced", "expert"]),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(variants, min_size=2, max_size=8),
+    st.sampled_from(
+        [{"duplicates": "minhash"}, {"duplicates": "embeddings"}, {"level_balance": 1}]
+    ),
+    st.data(),
+)
+def test_which_of_several_rows_stays_depends_on_their_grades_alone(drawn, switched, data):
+    rows = [
+        row(text, "How old?", level=level, score=(n + 1) / 10)
+        for n, (text, level) in enumerate(drawn)
+    ]
+    names = {"duplicate_overlap": 0.5, "duplicate_cosine": 0.8, **switched}
+    result = refined(rows, tools=TOOLS, **names)
+    mixed = refined(data.draw(st.permutations(rows)), tools=TOOLS, **names)
+    assert content(mixed.rows) == content(result.rows)
+    assert rows[-1] in result.rows  # the best of all
 
 
 def test_every_switch_adds_its_step():

@@ -338,6 +338,11 @@ def test_levels_are_balanced_by_the_one_in_the_middle():
     assert apply(LevelBalance(1.5), outcome.kept).kept == outcome.kept
 
 
+def test_of_two_levels_the_smaller_is_the_one_in_the_middle():
+    rows = [row(f"{n}", level="basic" if n else "expert", what="answer") for n in range(5)]
+    assert apply(LevelBalance(2.0), rows).refused == {"crowded_level": 2}
+
+
 @pytest.mark.parametrize(
     ("passages", "reason"),
     [
