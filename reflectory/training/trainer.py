@@ -5,7 +5,6 @@ torch, transformers, peft and trl are imported when :func:`train_adapter` is cal
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from reflectory.training.processes import Processes, from_main, processes
 from reflectory.training.resume import Schedule, WorkFolder, key_of
 from reflectory.training.rows import PreferenceRow, TrainingRow
 from reflectory.training.saving import write_adapter
-from reflectory.training.staging import staged_folder
+from reflectory.training.staging import check_place, staged_folder
 from reflectory.types import Record
 
 if TYPE_CHECKING:
@@ -141,16 +140,17 @@ def train_adapter(
     from reflectory.training.model_facts import peak_memory
     from reflectory.training.stages import stoppable
 
+    check_place(output, marker=MANIFEST_FILE)
     work = _work_folder(Path(output), inputs, group)
-    target = staged_folder(output, marker=MANIFEST_FILE) if group.main else contextlib.nullcontext()
-    with target as staging, own_randomness(config.seed), without_deprecations():
-        if work is not None:
-            work.open()
+    if work is not None:
+        work.open()
+    with own_randomness(config.seed), without_deprecations():
         with stoppable(cancel) as stop:
             model, outcomes = _train(inputs, material, work, progress, stop)
         manifest = None
-        if staging is not None:
-            manifest = write_adapter(staging, inputs, material, model, outcomes)
+        if group.main:
+            with staged_folder(output, marker=MANIFEST_FILE) as staging:
+                manifest = write_adapter(staging, inputs, material, model, outcomes)
         manifest = from_main(manifest, group)
     if work is not None:
         work.remove()
