@@ -18,7 +18,7 @@ from reflectory.graphs.self_improvement import build_self_improvement
 from reflectory.improvement.crew import Crew
 from reflectory.improvement.driver import OnRoundReview, drive_rounds
 from reflectory.improvement.folder import StageFolder
-from reflectory.improvement.learning import base_named
+from reflectory.improvement.learning import base_named, distilled_from
 from reflectory.improvement.lineage import (
     adapter_of,
     read_lineage,
@@ -217,6 +217,8 @@ class SelfImprovement:
         if isinstance(self._sources.documents, list) and not self._sources.documents:
             raise UserError("no documents were named", hint="set documents in the configuration")
         base_named(self.config.student, self.config.improvement.base)
+        if self.config.training.kl_weight:
+            distilled_from(self.config.teacher)
         for file in self.config.improvement.held_out:
             read_held_out(file)
         for file in self.config.improvement.manual_rows:

@@ -209,6 +209,7 @@ async def train(shop: Workshop, number: int) -> StageOutcome:
                 training,
                 preferences=pairs,
                 parent=parent,
+                teacher=teacher_of(shop),
                 progress=show,
                 cancel=stop,
                 device=settings.device,
@@ -261,6 +262,28 @@ def base_of(shop: Workshop) -> str | Path:
         UserError: The student is a server's or an object, and nobody says what it is.
     """
     return base_named(shop.settings.student, shop.settings.improvement.base)
+
+
+def teacher_of(shop: Workshop) -> str | Path | None:
+    """Return the model whose distributions are learnt besides (Equations 2 and 3), or ``None``.
+
+    Raises:
+        UserError: They are to be learnt, and the teacher is no local model.
+    """
+    settings = shop.settings
+    if not settings.training.kl_weight or settings.teacher == settings.student:
+        return None
+    return distilled_from(settings.teacher)
+
+
+def distilled_from(teacher: str) -> str | Path:
+    """Return the weights of a teacher by its name; see :func:`teacher_of`."""
+    if teacher.partition(":")[0] != "local":
+        raise UserError(
+            f"the distributions of {teacher} cannot be learnt: it shows only text",
+            hint="set training.kl_weight to 0, or use a local teacher",
+        )
+    return base_named(teacher, None)
 
 
 def base_named(student: Any, base: str | None) -> str | Path:

@@ -16,7 +16,7 @@ def output_of(capfd, arguments):
     return code, captured.out, captured.err
 
 
-VERBS = ["demo", "check", "index", "run", "dataset", "train", "export", "models"]
+VERBS = ["demo", "check", "index", "run", "dataset", "train", "improve", "export", "models"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
