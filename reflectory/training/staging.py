@@ -9,6 +9,7 @@ writes there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -43,13 +44,8 @@ def staged_folder(target: str | Path, *, marker: str) -> Iterator[Path]:
         _clear_up(place)
     except OSError as error:
         raise _storage_error(place, error) from error
-    if place.exists() and not _replaceable(place, marker):
-        raise UserError(
-            f"{place} exists and holds something else",
-            hint=f"choose another place; only a folder with a {marker} would be replaced",
-        )
+    check_place(place, marker=marker)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         staging = _beside(place, "new")
     except OSError as error:
         raise _storage_error(place, error) from error
