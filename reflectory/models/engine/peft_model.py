@@ -41,6 +41,8 @@ def put_on(model: Any, files: AdapterFiles, *, trainable: bool = False) -> Any:
             warnings.filterwarnings("error", "Unexpected keyword arguments")
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # told below
             config = PeftConfig.from_pretrained(str(files.folder))
+            if config.is_prompt_learning:
+                _same_sizes(config, model)
             if trainable and config.is_prompt_learning:
                 # PEFT trains none that it has loaded, so the weights go into a fresh one.
                 adapted = get_peft_model(model, _further(config))
@@ -71,6 +73,28 @@ def put_on(model: Any, files: AdapterFiles, *, trainable: bool = False) -> Any:
         ) from error
     _same_weights(adapted, files)
     return adapted if trainable else adapted.eval()
+
+
+def _same_sizes(config: Any, model: Any) -> None:
+    """Refuse virtual tokens for another base; PEFT makes them as large as the file says.
+
+    Raises:
+        ValueError: They have another number of layers, or are wider or narrower.
+    """
+    sizes = model.config.get_text_config()
+    if sizes.to_dict().get("per_layer_config") is not None:
+        return  # Layers differ from one another; PEFT fits the prefix to each.
+    heads = int(sizes.num_attention_heads)
+    kv_heads = int(getattr(sizes, "num_key_value_heads", None) or heads)
+    head = int(getattr(sizes, "head_dim", None) or sizes.hidden_size // heads)
+    beside = config.peft_type in {"PREFIX_TUNING", "CARTRIDGE"}
+    wanted = {
+        "num_layers": int(sizes.num_hidden_layers),
+        "token_dim": kv_heads * head if beside else int(sizes.hidden_size),
+    }
+    for name, size in wanted.items():
+        if getattr(config, name) not in (None, size):
+            raise ValueError(f"its {name} is {getattr(config, name)}, the model's {size}")
 
 
 def _further(config: Any) -> Any:
