@@ -6,8 +6,21 @@ Importing this package loads no torch: :func:`train_adapter` imports it when cal
 from reflectory.training.counts import CurationCounts, Tally
 from reflectory.training.curation import Curation, CurationTools, curate, refine
 from reflectory.training.dataset import DatasetManifest, RowSet, read_dataset, write_dataset
+from reflectory.training.dataset_manual import read_manual
+from reflectory.training.formats import feedback_rows, kto_rows, prompt_rows
 from reflectory.training.lineage import AdapterManifest, read_adapter_manifest
-from reflectory.training.rows import Message, PreferenceRow, Prompter, Provenance, TrainingRow
+from reflectory.training.merging import merge_rows
+from reflectory.training.rewards import reward_function
+from reflectory.training.rows import (
+    FeedbackRow,
+    LabelledRow,
+    Message,
+    PreferenceRow,
+    Prompter,
+    PromptRow,
+    Provenance,
+    TrainingRow,
+)
 from reflectory.training.trainer import TrainingReport, train_adapter
 
 __all__ = [
@@ -16,8 +29,11 @@ __all__ = [
     "CurationCounts",
     "CurationTools",
     "DatasetManifest",
+    "FeedbackRow",
+    "LabelledRow",
     "Message",
     "PreferenceRow",
+    "PromptRow",
     "Prompter",
     "Provenance",
     "RowSet",
@@ -25,9 +41,15 @@ __all__ = [
     "TrainingReport",
     "TrainingRow",
     "curate",
+    "feedback_rows",
+    "kto_rows",
+    "merge_rows",
+    "prompt_rows",
     "read_adapter_manifest",
     "read_dataset",
+    "read_manual",
     "refine",
+    "reward_function",
     "train_adapter",
     "write_dataset",
 ]
