@@ -53,3 +53,7 @@ def run_command(arguments: list[str]) -> int:
         err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     return DONE
+
+
+if __name__ == "__main__":  # accelerate launch -m reflectory.cli.main
+    main()
