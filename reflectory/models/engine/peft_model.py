@@ -7,6 +7,7 @@ the same weights in the same shapes.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -35,10 +36,10 @@ def put_on(model: Any, files: AdapterFiles, *, trainable: bool = False) -> Any:
     from peft import PeftConfig, PeftModel, get_peft_model
     from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
+    _check_settings(files)
     try:
         with warnings.catch_warnings():
-            # A setting that this PEFT does not know would be left out.
-            warnings.filterwarnings("error", "Unexpected keyword arguments")
+            warnings.filterwarnings("ignore", "Unexpected keyword arguments")  # not set
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # told below
             config = PeftConfig.from_pretrained(str(files.folder))
             if config.is_prompt_learning:
@@ -65,7 +66,6 @@ def put_on(model: Any, files: AdapterFiles, *, trainable: bool = False) -> Any:
         NotImplementedError,
         ImportError,
         OSError,
-        UserWarning,
     ) as error:
         said = " ".join(str(error).split())[:600]
         raise ModelError(
@@ -73,6 +73,28 @@ def put_on(model: Any, files: AdapterFiles, *, trainable: bool = False) -> Any:
         ) from error
     _same_weights(adapted, files)
     return adapted if trainable else adapted.eval()
+
+
+def _check_settings(files: AdapterFiles) -> None:
+    """Refuse a kind or a setting that the installed PEFT does not know; it would be left out."""
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING as TYPES
+
+    kinds = {str(getattr(kind, "value", kind)): made for kind, made in TYPES.items()}
+    name = str(files.config.get("peft_type"))
+    if name not in kinds:
+        raise ModelError(
+            f"the adapter {files.folder} is of the type {name!r}, which the installed PEFT "
+            "does not know",
+            hint="pip install --upgrade peft, or train the adapter again",
+        )
+    known = {field.name for field in dataclasses.fields(kinds[name])} | {"runtime_config"}
+    unknown = sorted(key for key, value in files.config.items() if value and key not in known)
+    if unknown:
+        raise ModelError(
+            f"the adapter {files.folder} sets {', '.join(unknown)}, which the installed PEFT "
+            f"does not know of {name}",
+            hint="pip install --upgrade peft, or train the adapter again",
+        )
 
 
 def _same_sizes(config: Any, model: Any) -> None:
