@@ -221,7 +221,7 @@ def explain(counts: CurationCounts) -> str:
 
 def _explained(made: MadeRows) -> str:
     if made.derivation is not None:
-        return _line("candidates", made.derivation)
+        return _line("candidates", made.derivation.tally)
     return explain(made.counts) if made.counts is not None else ""
 
 

@@ -33,9 +33,11 @@ def data_card(manifest: dict[str, Any], *, rows_file: str) -> str:
         _table("What the rows come from", ("from", "rows"), manifest["kinds"]),
         _table("Who wrote the completions", ("source", "rows"), manifest["sources"]),
         "## Rule",
-        _rule(manifest["rule"]),
+        manifest["derivation"]["explanation"]
+        if manifest["derivation"]
+        else _rule(manifest["rule"]),
         *(_counts(manifest["counts"]) if manifest["counts"] else []),
-        *(_derivation(manifest["derivation"]) if manifest["derivation"] else []),
+        *(_derivation(manifest["derivation"]["tally"]) if manifest["derivation"] else []),
         "## Models",
         _models(manifest["models"]),
         "## Seeds",
@@ -115,9 +117,8 @@ def _tallies(head: str, tallies: Mapping[str, dict[str, Any]]) -> str:
 def _derivation(tally: dict[str, Any]) -> list[str]:
     reasons = ", ".join(f"{reason} {n}" for reason, n in tally["refused"].items())
     return [
-        "## How the format was made",
-        f"{tally['accepted']} of {tally['seen']} candidates became rows; "
-        f"refused: {reasons or '-'}.",
+        "## What was looked at",
+        f"{tally['accepted']} of {tally['seen']} became rows; refused: {reasons or '-'}.",
     ]
 
 

@@ -50,6 +50,18 @@ CARD_FILE = "README.md"
 RowT = TypeVar("RowT", bound=Row)
 
 
+class Derivation(Record):
+    """How rows of a format that curation does not make came about.
+
+    Attributes:
+        explanation: The rule, in words with its numbers.
+        tally: What was seen, accepted and refused.
+    """
+
+    explanation: str
+    tally: Tally = Tally()
+
+
 class DatasetManifest(Record):
     """What a data set holds; the content of ``dataset.json``.
 
@@ -71,8 +83,8 @@ class DatasetManifest(Record):
         sources_licence: Licence of the documents; ``unknown`` unless stated.
         rule: The thresholds of curation; ``None`` when the rows came from elsewhere.
         counts: What was seen and refused; ``None`` likewise.
-        derivation: What was seen and refused where the format was made; ``None`` when
-            curation made the rows.
+        derivation: The rule of a format that curation does not make, and what it refused;
+            ``None`` when curation made the rows.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -90,7 +102,7 @@ class DatasetManifest(Record):
     sources_licence: str = "unknown"
     rule: dict[str, Any] | None = None
     counts: CurationCounts | None = None
-    derivation: Tally | None = None
+    derivation: Derivation | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +209,7 @@ def write_dataset(
     file_format: FileFormat = "jsonl",
     rule: CurationConfig | None = None,
     counts: CurationCounts | None = None,
-    derivation: Tally | None = None,
+    derivation: Derivation | None = None,
     seeds: Sequence[int] = (),
     sources_licence: str = "unknown",
 ) -> DatasetManifest:
@@ -212,7 +224,7 @@ def write_dataset(
             ``datasets.load_from_disk`` reads.
         rule: The rule by which the rows were chosen, for the card.
         counts: What was seen and refused, for the card.
-        derivation: The same of a format that was made from candidates or feedback.
+        derivation: Both of a format that was made from candidates, feedback or questions.
         seeds: Seeds of the loops that the rows come from.
         sources_licence: Licence of the documents, when it is known.
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from reflectory.agents.teacher import RESPONSE_RUBRIC
 from reflectory.config import CurationConfig, problems_of
 from reflectory.errors import DatasetError
-from reflectory.training.counts import CurationCounts, Tally
+from reflectory.training.counts import CurationCounts
 from reflectory.training.curation import CurationTools, curate, refine
-from reflectory.training.dataset import RowSet
+from reflectory.training.dataset import Derivation, RowSet
 from reflectory.training.dataset_files import read_rows
 from reflectory.training.formats import candidates_of, feedback_rows, kto_rows, prompt_rows
 from reflectory.training.rows import FORMATS, Format, Prompter, Row
@@ -30,12 +30,12 @@ class MadeRows:
     Attributes:
         rows: The rows; there may be none.
         counts: What curation saw and refused; ``None`` for formats that it does not make.
-        derivation: What was seen and refused for those.
+        derivation: The rule of those, with what was seen and refused.
     """
 
     rows: RowSet
     counts: CurationCounts | None = None
-    derivation: Tally | None = None
+    derivation: Derivation | None = None
 
 
 def format_named(name: str) -> Format:
@@ -91,17 +91,17 @@ async def make_rows(
             undesirable_below=below,
             models={t.id: t.models for t in trajectories},
         )
-        return MadeRows(RowSet.of(format, judged.rows), derivation=judged.tally)
+        return MadeRows(RowSet.of(format, judged.rows), derivation=judged.derivation)
     if format == "feedback":
         told = feedback_rows(
             trajectories, prompter, candidates=candidates, minimum_margin=rule.minimum_margin
         )
-        return MadeRows(RowSet.of(format, told.rows), derivation=told.tally)
+        return MadeRows(RowSet.of(format, told.rows), derivation=told.derivation)
     if format == "prompts":
         asked = prompt_rows(
             trajectories, prompter, rubrics=rubrics or {}, response_rubric=RESPONSE_RUBRIC
         )
-        return MadeRows(RowSet.of(format, asked.rows), derivation=asked.tally)
+        return MadeRows(RowSet.of(format, asked.rows), derivation=asked.derivation)
     curated = await refine(curate(trajectories, rule, prompter, candidates=candidates), rule, tools)
     rows: Sequence[Row] = curated.preferences if format == "dpo" else curated.rows
     return MadeRows(RowSet.of(format, rows), counts=curated.counts)

@@ -77,7 +77,11 @@ def kto_rows(
                 ),
                 lambda row: (row.prompt, normalise_answer(row.completion[0].content)),
             )
-    return settler.derived()
+    return settler.derived(
+        f"An answer is desirable when its score is at least {minimum_score}, and undesirable "
+        f"below {undesirable_below}. Between the two there is no row. Blank answers, desirable "
+        "ones that say the question again, and repetitions are refused."
+    )
 
 
 def _label(candidate: Candidate, question: str, minimum: float, below: float) -> bool | str:
@@ -153,7 +157,10 @@ def feedback_rows(
                     better.append(best)
                 made = _feedback_row(said, prompter, better, maximum_score, minimum_margin)
             settler.settle(made, lambda row: (row.prompt, row.privileged_context))
-    return settler.derived()
+    return settler.derived(
+        f"Every answer with a score of at most {maximum_score} is a row with the teacher's reason. "
+        f"A better answer is shown where one leads by at least {minimum_margin}."
+    )
 
 
 def _best(trajectory: Trajectory) -> tuple[str, float] | None:
@@ -253,4 +260,6 @@ def prompt_rows(
                     provenance=_of_question(said),
                 )
             settler.settle(made, lambda row: (row.prompt,))
-    return settler.derived()
+    return settler.derived(
+        "Every question that was answered is a row, once for each set of passages."
+    )

@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 from reflectory.alignment import CellStatus
 from reflectory.training.counts import Tally
 from reflectory.training.curation.making import cited_text
+from reflectory.training.dataset import Derivation
 from reflectory.training.rows import Row
 from reflectory.types import Answer, Examination, Feedback, Passage, Response, Trajectory
 from reflectory.types.practice import Candidate, CandidateSet
@@ -26,11 +27,16 @@ class Derived(Generic[RowT]):
 
     Attributes:
         rows: In the order of what they were made from.
-        tally: How much was seen, accepted, and refused by reason.
+        derivation: The rule, and how much was seen, accepted and refused.
     """
 
     rows: tuple[RowT, ...]
-    tally: Tally
+    derivation: Derivation
+
+    @property
+    def tally(self) -> Tally:
+        """How much was seen, accepted, and refused by reason."""
+        return self.derivation.tally
 
 
 @dataclass
@@ -51,11 +57,12 @@ class Settler(Generic[RowT]):
             self.known.add(key(made))
             self.rows.append(made)
 
-    def derived(self) -> Derived[RowT]:
-        """Return everything that was settled."""
+    def derived(self, explanation: str) -> Derived[RowT]:
+        """Return everything that was settled, by the rule that the explanation states."""
         seen = len(self.rows) + self.refused.total()
         refused = dict(sorted(self.refused.items()))
-        return Derived(tuple(self.rows), Tally(seen=seen, accepted=len(self.rows), refused=refused))
+        tally = Tally(seen=seen, accepted=len(self.rows), refused=refused)
+        return Derived(tuple(self.rows), Derivation(explanation=explanation, tally=tally))
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,12 @@ def test_every_format(capfd, run, tmp_path, format, rows, style, file_format):
     card = (tmp_path / "set" / "README.md").read_text()
     assert all(f"`{name}`" in card for name in COLUMNS[read.format])
     assert "refused" in card
+    rule = {
+        "kto": "desirable when its score is at least 0.5, and undesirable below 0.4",
+        "feedback": "leads by at least 0.1",
+        "prompts": "Every question that was answered",
+    }
+    assert rule.get(read.format, "A trajectory's best response") in card
 
 
 def test_candidates_and_rows_of_a_person_join_with_their_source(capfd, run, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from reflectory.errors import DatasetError, IntegrityError, StorageError
 from reflectory.training import Message, Provenance, read_dataset, write_dataset
 from reflectory.training.dataset import iterate_rows, rows_sha256
-from reflectory.training.dataset_columns import COLUMNS, STYLES, plain
+from reflectory.training.dataset_columns import COLUMNS, STYLES, encode_row, plain
 from reflectory.training.dataset_files import FILE_FORMATS, ROWS_FILES
 from reflectory.training.rows import (
     FORMATS,
@@ -281,3 +282,36 @@ def test_a_round_that_comes_late_does_not_change_the_columns(tmp_path):
 def test_unknown_choices_name_the_known_ones(tmp_path, choice):
     with pytest.raises(DatasetError, match="choose one of"):
         write_dataset(tmp_path / "set", ROWS["sft"], **choice)
+
+
+def broken(format):
+    """Yield lines of a format with one thing wrong, and what the error has to name."""
+    good = json.loads(encode_row(ROWS[format][0]))
+    for name in (*COLUMNS[format], "provenance"):
+        if name not in ("rubric", "context", "extra"):  # these have defaults
+            yield {n: v for n, v in good.items() if n != name}, name
+        yield {**good, name: {"surprise": 1}}, name
+        yield {**good, name: None}, name
+    yield {**good, "prompt": [{"role": "assistant", "content": "a"}]}, "prompt"
+    yield {**good, "prompt": []}, "prompt"
+    yield {**good, "provenance": '{"score": NaN}'}, "score"
+    yield {**good, "provenance": '{"score": 1.5}'}, "score"
+    yield {**good, "provenance": '{"trajectory": '}, "line 2"
+    yield {**good, "provenance": "[" * 100_000}, "line 2"
+    yield {**good, "surprise": 1}, "no such field"
+    for name in {"completion", "chosen", "rejected"} & set(good):
+        yield {**good, name: [{"role": "assistant", "content": " "}]}, name
+    for name in {"margin", "privileged_context"} & set(good):
+        yield {**good, name: math.nan if name == "margin" else " "}, name
+
+
+@pytest.mark.parametrize(
+    ("format", "line", "named"),
+    [pytest.param(f, *b, id=f"{f}-{i}") for f in FORMATS for i, b in enumerate(broken(f))],
+)
+def test_a_row_with_a_broken_field_is_named(tmp_path, format, line, named):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(encode_row(ROWS[format][0]) + json.dumps(line).encode() + b"\n")
+    with pytest.raises(DatasetError, match="line 2") as caught:
+        read_dataset(file)
+    assert named in str(caught.value)
