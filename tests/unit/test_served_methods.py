@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reflectory.config.methods import MethodConfig
+from reflectory.errors import ModelError
 from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.rendering import render
 from reflectory.models.local import LocalModel
@@ -389,3 +390,49 @@ def test_an_adapter_leaves_a_sleeping_model_without_waking_it(
         await model.aclose()
 
     asyncio.run(run())
+
+
+# Any configuration of PEFT
+
+LINEAR = {"target_modules": ["q_proj", "v_proj"]}
+OTHERS = {
+    "VERA": LINEAR,
+    "LOHA": LINEAR,
+    "ADALORA": {"total_step": 10, **LINEAR},
+    "LN_TUNING": {"target_modules": ["input_layernorm"]},
+    "OFT": LINEAR,
+    # These cannot be merged and run as PEFT wraps them.
+    "CARTRIDGE": {"num_virtual_tokens": 4},
+    "ADAPTION_PROMPT": {"adapter_len": 4, "adapter_layers": 2},
+    "LILY": LINEAR,  # Its routes hang on how many tokens a pass has.
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_answer_as_peft_does(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    config = MethodConfig(peft={"peft_type": kind, **OTHERS[kind]})
+    folder = shaken(plain(bases["llama"]), tmp_path / kind, config)
+    calls = [request(f"Why {i}?") for i in range(2)]
+
+    async def run() -> list[str]:
+        model = load(bases["llama"])
+        student = model.with_adapter(folder)
+        assert student._engine is not model._engine
+        said = await answers(student, calls)
+        await student.aclose()
+        await model.aclose()
+        return said
+
+    assert asyncio.run(run()) == [peft_says(bases["llama"], folder, call) for call in calls]
+
+
+def test_a_kind_that_needs_more_than_text_is_refused_at_once(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    fields = {"peft_type": "MULTITASK_PROMPT_TUNING", "num_virtual_tokens": 4, "num_tasks": 2}
+    folder = shaken(plain(bases["llama"]), tmp_path / "tasks", MethodConfig(peft=fields))
+    model = load(bases["llama"])
+    with pytest.raises(ModelError, match=r"MULTITASK_PROMPT_TUNING, cannot be served: task_ids"):
+        model.with_adapter(folder)
+    assert asyncio.run(answers(model, [request("Why?")]))
+    asyncio.run(model.aclose())

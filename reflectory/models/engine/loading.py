@@ -204,9 +204,9 @@ def _check_weights(files: AdapterFiles, facts: Facts) -> None:
 
 
 def _check_shape(files: AdapterFiles, facts: Facts, key: str, shape: tuple[int, ...]) -> None:
-    layer, kind, _ = key.removeprefix("base_model.model.").partition(".lora_")
-    if not kind or not shape:
-        return
+    layer, kind, side_name = key.removeprefix("base_model.model.").partition(".lora_")
+    if not kind or not shape or not side_name.startswith(("A.", "B.", "embedding_")):
+        return  # PEFT compares the others.
     target = facts.shapes.get(layer)
     # lora_A reads what the layer reads, lora_B writes what it writes.
     side, size = (1, shape[-1]) if ".lora_A" in key else (0, shape[0])

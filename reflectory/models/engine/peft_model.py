@@ -213,10 +213,26 @@ def served(fresh: Callable[[], Any], files: AdapterFiles) -> Any:
         ModelError: The adapter does not fit.
     """
     try:
-        return merge_adapter(fresh(), files)
+        model = merge_adapter(fresh(), files)
     except ModelError:
         # Half merged it is of no use; what does not fit is said again here.
-        return put_on(fresh(), files)
+        model = put_on(fresh(), files)
+    _try(model, files)
+    return model
+
+
+def _try(model: Any, files: AdapterFiles) -> None:
+    """Let a model read two tokens: some kinds need more than text, which nobody would give."""
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    try:
+        with torch.inference_mode():
+            model(input_ids=ids)
+    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        raise ModelError(
+            f"the adapter {files.folder}, of the type {files.config['peft_type']}, cannot be "
+            f"served: {error}",
+            hint="a student reads text and nothing else; train it by another method",
+        ) from error
 
 
 def _room_for_biases(adapted: Any) -> None:

@@ -40,7 +40,8 @@ class PlainBatch:
         self._tokenizer = tokenizer
         self._counts = counts
         # PEFT puts virtual tokens before whatever it is given, so it is given everything.
-        self._caches = not hasattr(model, "peft_config")
+        adapter = getattr(model, "active_peft_config", None)
+        self._caches = not getattr(adapter, "is_prompt_learning", False)
         self._cache: Any = None
         self.rows: list[CompletionRow] = []
 
