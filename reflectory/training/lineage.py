@@ -79,6 +79,7 @@ class AdapterManifest(Record):
         teacher: Fingerprint of the model whose distributions were learnt besides.
         commit: Commit of the working copy that the code lies in, with ``-dirty`` on
             changes; ``None`` for an installed package.
+        processes: How many processes trained together.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -108,6 +109,7 @@ class AdapterManifest(Record):
     parent_sha256: str | None = None
     teacher: str | None = None
     commit: str | None = None
+    processes: int = 1
 
     @property
     def seed(self) -> int:

@@ -29,6 +29,9 @@ memory that a small machine does not have. On a GPU the free memory decides.
 _GPU_SHARE = 0.7
 """Share of a GPU's free memory that the plan fills; the rest is for fragmentation."""
 
+_BUSY_TOKENS = 1024
+"""A GPU that computes so many tokens at once gains little by more."""
+
 _LOGIT_COPIES = 3
 """The logits, their softmax and its gradient, each in float32."""
 
@@ -93,7 +96,7 @@ def plan_training(
             other = teacher if objective == "sft" else None
             return _memory(given, facts, config, size, again, number_bytes, other)
 
-        size, again = _fit(memory, facts, config, device, available, local)
+        size, again = _fit(memory, facts, config, device, available, local, given.longest)
         steps, seen = _steps(given.count, config, objective)
         flops = _flops(given, facts, seen, again, objective, teacher, config.kl_weight)
         tokens = round(given.tokens * seen / max(given.count, 1))
@@ -182,6 +185,7 @@ def _fit(
     device: str,
     available: int | None,
     local: int,
+    longest: int,
 ) -> tuple[int, bool]:
     """Return the rows of a forward pass, and whether to compute activations again.
 
@@ -203,5 +207,11 @@ def _fit(
             return need.activations <= ACTIVATION_BUDGET
         return need.total <= _GPU_SHARE * available
 
-    options: list[tuple[int, bool]] = [(size, c) for size in sizes for c in again]
+    options: list[tuple[int, bool]] = []
+    if again[0] is False:
+        # Computing again costs a third of the speed, smaller passes nothing as long as they
+        # keep a GPU busy.
+        busy = [size for size in sizes if size * longest >= _BUSY_TOKENS]
+        options += [(size, False) for size in busy or sizes[:1]]
+    options += [(size, recompute) for size in sizes for recompute in again]
     return next((option for option in options if fits(*option)), options[-1])

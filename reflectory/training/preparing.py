@@ -218,13 +218,15 @@ def read_material(inputs: Inputs) -> Material:
         _check_count(len(some_pairs.rows), f"preference pairs of at most {length} tokens")
     facts = facts_of_folder(inputs.folder, inputs.dtype, config)
     longest = max(some_rows.longest, some_pairs.longest)
+    # Every GPU has a memory of its own; processes on one machine's processor share it.
+    sharing = inputs.group.local_count if inputs.device.type == "cpu" else 1
     plan = plan_training(
         RowFacts.of(some_rows),
         RowFacts.of(some_pairs),
         facts,
         config,
         inputs.device.type,
-        available=free_bytes(inputs.device),
+        available=free_bytes(inputs.device) // sharing,
         processes=inputs.group.count,
         speed=probe_speed(inputs.device, inputs.dtype, facts.width, longest),
         teacher=teacher,

@@ -19,11 +19,13 @@ class Processes:
         index: Its number over all machines, from 0.
         local_index: Its number on this machine, from 0.
         count: How many there are.
+        local_count: How many of them are on this machine.
     """
 
     index: int = 0
     local_index: int = 0
     count: int = 1
+    local_count: int = 1
 
     @property
     def main(self) -> bool:
@@ -41,7 +43,8 @@ def processes() -> Processes:
     count = max(number("WORLD_SIZE", 1), 1)
     if count == 1:
         return Processes()
-    return Processes(number("RANK", 0), number("LOCAL_RANK", 0), count)
+    local = max(number("LOCAL_WORLD_SIZE", count), 1)
+    return Processes(number("RANK", 0), number("LOCAL_RANK", 0), count, local)
 
 
 def from_main(value: Any, group: Processes) -> Any:

@@ -89,6 +89,7 @@ def write_adapter(
         parent_sha256=inputs.parent_sha256,
         teacher=inputs.teacher_fingerprint,
         commit=_commit(),
+        processes=inputs.group.count,
     )
     text = manifest.model_dump_json(indent=2) + "\n"
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
