@@ -123,7 +123,7 @@ class LocalModel:
             source: A folder with ``config.json`` and safetensors, or a hub id.
             device: Where it runs.
             dtype: Number format of weights and activations.
-            adapter: Folder of a LoRA adapter.
+            adapter: Folder of an adapter of any kind that PEFT knows.
             fingerprint: Identity of the weights; made from the files when it is
                 not given.
             max_batch: As in the constructor.

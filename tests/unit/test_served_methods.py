@@ -1,6 +1,8 @@
 """Adapters of every method answer through the engine as PEFT itself says."""
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +318,7 @@ def test_twenty_rounds_leave_one_adapter(bases: dict[str, Path], tmp_path: Path)
     async def run() -> None:
         model = load(base, batch_invariant=False)
         (first,) = await answers(model, [call])
-        student, seen = model, []
+        student, seen, networks = model, [], []
         for number in range(20):
             method = METHODS[number % len(METHODS)]
             config = MethodConfig(method=method, rank=2, virtual_tokens=3)
@@ -326,6 +328,8 @@ def test_twenty_rounds_leave_one_adapter(bases: dict[str, Path], tmp_path: Path)
             if student is not model:
                 await student.aclose()
             student = following
+            if following._engine is not model._engine:
+                networks.append(weakref.ref(following._engine._network))
             assert said == peft_says(base, folder, call)
             assert await answers(model, [call]) == [first]
             seen.append(residents(model))
@@ -333,6 +337,8 @@ def test_twenty_rounds_leave_one_adapter(bases: dict[str, Path], tmp_path: Path)
         assert max(one["trees"] for one in seen) <= 1
         assert max(one["kv"] for one in seen) <= 1
         await student.aclose()
+        gc.collect()
+        assert networks and not any(network() for network in networks)
         assert await answers(model, [call]) == [first]
         assert residents(model) == {"adapters": 0, "matrices": 0, "trees": 0, "kv": 0}
         await model.aclose()

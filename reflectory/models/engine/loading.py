@@ -121,16 +121,24 @@ class Facts:
     @classmethod
     def of(cls, model: Any, fingerprint: str) -> Facts:
         """Return the facts of a transformers model."""
-        from transformers.pytorch_utils import Conv1D
-
         named = _model_name(Path(str(getattr(model.config, "_name_or_path", "") or "")))
         shapes = {
-            # GPT-2's layers of this class have their weights the other way round.
-            name: tuple(module.weight.shape[:: -1 if isinstance(module, Conv1D) else 1])
+            name: _layer_shape(module)
             for name, module in model.named_modules()
             if isinstance(getattr(module, "weight", None), torch.Tensor)
         }
         return cls(frozenset({named, fingerprint.partition("@")[0]}), shapes)
+
+
+def _layer_shape(module: Any) -> tuple[int, ...]:
+    """Return (outputs, inputs) of a linear layer, whatever its weights look like."""
+    from transformers.pytorch_utils import Conv1D
+
+    if isinstance(module, Conv1D):
+        return tuple(reversed(module.weight.shape))
+    if hasattr(module, "out_features") and hasattr(module, "in_features"):
+        return int(module.out_features), int(module.in_features)  # Also in 4 bits, packed.
+    return tuple(module.weight.shape)
 
 
 def check_adapter(folder: str | Path, facts: Facts, fingerprint: str | None) -> AdapterFiles:
