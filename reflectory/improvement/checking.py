@@ -32,6 +32,18 @@ from reflectory.types import PracticeQuestion, Record
 QUESTIONS = "check.jsonl"
 ITEMS = "held_out.jsonl"
 EVALUATION = "evaluation.json"
+RULE_FIELDS = {
+    "metric",
+    "minimum_gain",
+    "tolerance",
+    "significance",
+    "confidence",
+    "resamples",
+    "maximum_forgetting",
+    "seed",
+}
+"""What the comparison and the promotion rule depend on."""
+
 METRICS = ("f1", "exact_match", "contains", "groundedness", "words")
 
 
@@ -193,7 +205,7 @@ async def evaluate(shop: Workshop, number: int) -> StageOutcome:
         write_atomic(folder.path / EVALUATION, evaluation.model_dump_json(indent=2) + "\n")
 
     key = key_of(
-        config.model_dump(mode="json", exclude={"rounds", "review", "accumulate", "start"}),
+        config.model_dump(mode="json", include=RULE_FIELDS),
         shop.settings.loop.sampling.model_dump(mode="json"),
         shop.settings.loop.prompts,
         old.sha256,

@@ -1,0 +1,294 @@
+"""Whole rounds with a tiny student that learns a word: decisions, lineage, failures, reviews."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import improving
+import pytest
+from improving import Told
+
+from reflectory.background import BACKGROUND
+from reflectory.config import RunConfig
+from reflectory.errors import (
+    IntegrityError,
+    RunDirectoryError,
+    StorageError,
+    UserError,
+)
+from reflectory.evaluation import general
+from reflectory.improvement import SelfImprovement
+from reflectory.improvement.driver import ReviewWaits
+from reflectory.runs.lock import FolderLock
+from reflectory.training import read_adapter_manifest, read_dataset
+
+STAGES = ["practise", "reflect", "gather", "curate", "train", "evaluate"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny_models_are_allowed(monkeypatch):
+    monkeypatch.setenv("REFLECTORY_FORBID_MODELS", "0")
+    monkeypatch.setattr(general, "general_instructions", general.general_instructions)
+    monkeypatch.setattr(general, "ANSWER_TOKENS", general.ANSWER_TOKENS)
+    improving.few_general_instructions()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a folder with a run of one round that was promoted."""
+    folder = tmp_path_factory.mktemp("rounds")
+    improving.prepare(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REFLECTORY_FORBID_MODELS", "0")
+        patch.setattr(general, "general_instructions", general.general_instructions)
+        patch.setattr(general, "ANSWER_TOKENS", general.ANSWER_TOKENS)
+        improving.few_general_instructions()
+        improving.rounds(folder).run()
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """Return a folder with a copy of its run that a test may change."""
+    shutil.copytree(made / "run", tmp_path / "copy" / "run")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def fresh(made, tmp_path):
+    """Return the same student, rows and questions without a run."""
+    shutil.copytree(made, tmp_path / "fresh", ignore=shutil.ignore_patterns("run"))
+    return tmp_path / "fresh"
+
+
+def test_a_better_adapter_is_promoted_and_everything_lies_in_files(made):
+    rounds = improving.rounds(made)
+    (record,) = rounds.rounds()
+    base, student = rounds.students()
+    assert record.decision == "promoted" and "few rows" in record.reason and record.warnings
+    assert (record.student, record.trained) == (0, 1)
+    assert record.comparisons["f1"]["difference"] > 0.5
+    assert record.counts["curate"]["sources"]["manual"] == 8
+    assert base.adapter is None and base.decision == "base"
+    assert (student.parent, student.round, student.decision) == (0, 0, "promoted")
+    assert student.figures["f1"] > 0.5 and student.versions["torch"]
+    folder = made / "run"
+    assert rounds.adapter() == folder / "rounds/000/adapter"
+    manifest = read_adapter_manifest(rounds.adapter())
+    assert manifest.weights_sha256 == student.sha256
+    assert manifest.rows_sha256 == student.rows_sha256
+    rows = read_dataset(folder / "rounds/000/dataset")
+    assert rows.sha256 == student.rows_sha256
+    names = {p.name for p in (folder / "rounds/000").iterdir()}
+    assert names >= {"practice.jsonl", "loops", "candidates.jsonl", "dataset", "adapter"}
+    assert names >= {"evaluation.json", "round.json", "stages.json", "timing.json"}
+    assert not [name for name in names if name.startswith(".")]
+    evaluation = json.loads((folder / "rounds/000/evaluation.json").read_text())
+    assert [a["text"] for a in evaluation["after"]["answers"]].count("blue") >= 5
+    assert evaluation["fluency"]["rows"] > 20 and not evaluation["proposals"]
+
+
+def test_the_same_call_again_does_nothing_and_returns_the_same(made, folder):
+    before = {p: p.stat().st_mtime_ns for p in (folder / "run/rounds").rglob("*")}
+    told = Told()
+    rounds = improving.rounds(made, folder / "run")
+    assert rounds.run(watcher=told) == rounds.result()
+    assert told.stages == [] and told.decisions == []
+    assert {p: p.stat().st_mtime_ns for p in (folder / "run/rounds").rglob("*")} == before
+
+
+def test_the_next_round_begins_with_the_promoted_student_and_adds_to_its_rows(made, folder):
+    told = Told()
+    result = improving.rounds(
+        made, folder / "run", improvement__rounds=2, training__max_steps=2
+    ).run(watcher=told)
+    assert told.stages == [(1, name) for name in STAGES]
+    first, second = result.rounds
+    assert second.student == 1 and second.trained == 2
+    assert second.settings["training"]["max_steps"] == 2
+    assert first.settings["training"]["max_steps"] == 25
+    assert result.students[2].parent == 1
+    manifest = read_adapter_manifest(folder / "run/rounds/001/adapter")
+    assert manifest.parent_sha256 == result.students[1].sha256
+    assert second.counts["curate"]["rows"] >= first.counts["curate"]["rows"]
+    old = read_dataset(folder / "run/rounds/000/dataset").rows
+    assert list(old) == list(read_dataset(folder / "run/rounds/001/dataset").rows)[: len(old)]
+    # The same answers with the same adapter: nothing is left to gain by its rule.
+    assert second.decision == "rolled_back" and result.current == 1
+    assert "does not exceed" in second.reason or "uncertain" in second.reason
+
+
+def test_training_may_begin_anew_and_rows_may_be_left_behind(made, folder):
+    result = improving.rounds(
+        made,
+        folder / "run",
+        improvement__rounds=2,
+        improvement__start="base",
+        improvement__accumulate="none",
+        training__max_steps=2,
+    ).run()
+    manifest = read_adapter_manifest(folder / "run/rounds/001/adapter")
+    assert manifest.parent_sha256 is None and result.students[2].parent is None
+
+
+def test_another_loop_or_student_is_refused(made, folder):
+    other = improving.rounds(made, folder / "run", loop=improving.WORLD.config(max_iterations=2))
+    with pytest.raises(RunDirectoryError, match="max_iterations"):
+        other.run()
+    improving.save_tiny_model(folder / "other", seed=1, context_window=4096)
+    with pytest.raises(RunDirectoryError, match="student"):
+        improving.rounds(made, folder / "run", student=f"local:{folder / 'other'}").run()
+
+
+def test_a_loss_that_is_no_number_fails_the_round_and_the_student_stays(fresh):
+    result = improving.rounds(fresh, training__learning_rate=1e30).run()
+    (record,) = result.rounds
+    assert result.failed and record.decision == "failed" and record.failure["stage"] == "train"
+    assert record.failure["kind"] == "TrainingError"
+    assert result.current == 0 and len(result.students) == 1
+    assert not (fresh / "run/rounds/000/adapter").exists()
+    told = Told()
+    result = improving.rounds(fresh).run(watcher=told, retry_failed=True)
+    # The stages before it are not made again.
+    assert told.stages == [(0, "train"), (0, "evaluate")]
+    assert [r.decision for r in result.rounds] == ["promoted"]
+    assert (fresh / "run/rounds/000/round.failed.json").exists()
+
+
+def test_a_failed_round_is_passed_over_by_the_next_call(fresh):
+    improving.rounds(fresh, training__learning_rate=1e30).run()
+    result = improving.rounds(fresh, improvement__rounds=2).run()
+    assert [r.decision for r in result.rounds] == ["failed", "promoted"]
+
+
+def test_too_few_rows_fail_the_round_before_training(fresh):
+    told = Told()
+    result = improving.rounds(fresh, improvement__manual_rows=()).run(watcher=told)
+    assert result.failed and result.rounds[0].failure["kind"] == "DatasetError"
+    assert told.stages[-1] == (0, "curate") and "0 rows" in result.rounds[0].reason
+
+
+@pytest.mark.parametrize("place", ["practice.jsonl", "adapter", "evaluation.json", "students.json"])
+def test_a_full_disk_promotes_nothing_and_loses_nothing(fresh, monkeypatch, place):
+    normal = os.fsync
+
+    def full(descriptor):
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if f".{place}." in name or f"/{place}" in name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        normal(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left"):
+            improving.rounds(fresh).run()
+    rounds = improving.rounds(fresh)
+    assert rounds.result().current == 0 and rounds.rounds() == ()
+    assert rounds.run().current == 1
+
+
+def test_an_earlier_student_can_be_restored_and_is_gone_on_from(made, folder):
+    rounds = improving.rounds(made, folder / "run", improvement__rounds=2, training__max_steps=1)
+    assert rounds.restore(0).number == 0
+    assert rounds.adapter() is None and rounds.result().current == 0
+    result = rounds.run()
+    assert result.rounds[1].student == 0 and result.students[2].parent == 0
+    assert rounds.restore(1).adapter == "rounds/000/adapter"
+
+
+def test_what_cannot_be_restored(made, folder, tmp_path):
+    rounds = improving.rounds(made, folder / "run")
+    with pytest.raises(UserError, match="there is no student 7"):
+        rounds.restore(7)
+    lock = FolderLock(folder / "run/.lock")
+    with pytest.raises(RunDirectoryError, match="in use"):
+        rounds.restore(0)
+    lock.release()
+    weights = folder / "run/rounds/000/adapter/adapter_model.safetensors"
+    rounds.restore(0)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(IntegrityError, match="is not what student 1"):
+        rounds.restore(1)
+    weights.unlink()
+    with pytest.raises(IntegrityError, match="not in"):
+        rounds.restore(1)
+    assert rounds.result().current == 0
+    with pytest.raises(RunDirectoryError, match="no run of rounds"):
+        SelfImprovement(tmp_path / "nothing").restore(0)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_damaged_lineage_is_named(made, folder):
+    file = folder / "run/students.json"
+    file.write_text(file.read_text().replace('"number": 1', '"number": -1'))
+    with pytest.raises(IntegrityError, match=r"students\.json is damaged"):
+        improving.rounds(made, folder / "run").students()
+    file.write_text('{"schema_version": 99}')
+    with pytest.raises(RunDirectoryError, match="schema version 99"):
+        improving.rounds(made, folder / "run").students()
+
+
+def test_a_person_refuses_rows_and_a_student_is_restored_while_one_waits(made, folder):
+    review = {"improvement__review": ("rows",), "improvement__rounds": 3}
+    rounds = improving.rounds(made, folder / "run", training__max_steps=1, **review)
+    with pytest.raises(ReviewWaits, match=r"rounds/001/dataset"):
+        rounds.run()
+    rounds.restore(0)  # the round that waits began with student 1
+    shown = []
+
+    def refuse(what):
+        shown.append((what["review"], what["round"], what["counts"]["rows"] >= 8))
+        return False
+
+    result = rounds.run(on_review=refuse)
+    assert shown == [("rows", 2, True)]
+    assert [r.decision for r in result.rounds] == ["promoted", "abandoned", "rolled_back"]
+    assert result.rounds[2].reviews == {"rows": False} and result.rounds[2].trained is None
+    assert len(result.students) == 2 and result.current == 0
+
+
+def test_a_person_promotes_what_the_rule_would_not(fresh):
+    rounds = improving.rounds(
+        fresh, training__max_steps=1, improvement__review=("promotion",), training__rank=1
+    )
+    result = rounds.run(on_review=lambda shown: not shown["promote"])
+    (record,) = result.rounds
+    assert record.decision == "promoted" and "against the rule" in record.reason
+    assert result.current == 1
+
+
+def test_what_would_fail_later_is_said_before_anything_is_made(fresh, tmp_path):
+    for config, says in (
+        (improving.settings(fresh, student="openai:gpt-none"), "cannot be trained"),
+        (improving.settings(fresh, improvement__held_out=("no.jsonl",)), "no.jsonl"),
+        (improving.settings(fresh, improvement__manual_rows=("no.csv",)), "no.csv"),
+    ):
+        rounds = SelfImprovement(tmp_path / "run", config, documents=improving.WORLD.documents())
+        with pytest.raises(UserError, match=says):
+            rounds.run()
+    with pytest.raises(UserError, match="no documents"):
+        SelfImprovement(tmp_path / "run", RunConfig()).run()
+    with pytest.raises(UserError, match="must be a RunConfig"):
+        SelfImprovement(tmp_path / "run", {"rounds": 2})
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_held_out_questions_one_document_is_not_enough(fresh):
+    config = improving.settings(fresh, improvement__held_out=())
+    rounds = SelfImprovement(
+        fresh / "run",
+        config,
+        documents=improving.WORLD.documents()[:1],
+        teacher=improving.teacher(),
+        embedder=improving.ConstantEmbedder(),
+        grader=improving.judge,
+    )
+    with pytest.raises(UserError, match="one document"):
+        rounds.run()
+
+
+def test_the_asynchronous_door_is_the_same(made, folder):
+    rounds = improving.rounds(made, folder / "run")
+    assert BACKGROUND.run(rounds.arun()) == rounds.result()
