@@ -22,7 +22,7 @@ from reflectory.evaluation.held_out import (
 from reflectory.evaluation.metrics import aggregate
 from reflectory.evaluation.promotion import PromotionDecision, decide_promotion
 from reflectory.graphs.round_state import StageOutcome
-from reflectory.improvement.crew import Contestant
+from reflectory.improvement.crew import Contestant, passages_of
 from reflectory.improvement.folder import read_record, read_records, write_records
 from reflectory.improvement.workshop import Workshop, key_of
 from reflectory.models.protocol import derive_seed
@@ -124,8 +124,15 @@ async def _written(shop: Workshop) -> list[PracticeQuestion]:
 
         adapter = shop.crew.first_adapter()
         parts, live = await shop.crew.parts(adapter), await shop.crew.context(adapter)
-        passages = await shop.crew.passages(shop.crew.split.check, parts)
-        made = await write_practice(passages, live.teacher.model, config, parts.prompts)
+        retriever = shop.crew.retriever_over(list(shop.crew.split.check), parts)
+        made = await write_practice(
+            await passages_of(retriever),
+            live.teacher.model,
+            config,
+            parts.prompts,
+            retrieve=shop.crew.finder(retriever, parts),
+            levels=settings.loop.level_names,
+        )
         if len(made.questions) < 2:
             raise DatasetError(
                 f"the teacher wrote {len(made.questions)} questions from the "

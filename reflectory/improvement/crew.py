@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,10 +21,13 @@ from reflectory.models.protocol import Model
 from reflectory.models.resolve import ModelPool
 from reflectory.models.torch_thread import in_torch_thread
 from reflectory.retrieval import resolve_retriever
+from reflectory.retrieval.context import aggregate
 from reflectory.retrieval.retriever import Retriever
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_cache import CallCache
-from reflectory.types import Document, Passage
+from reflectory.types import Passage
+
+Find = Callable[[str], Awaitable[list[Passage]]]
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,22 @@ class Crew:
         self._hits = self.hits()
         self._wrapped.clear()
 
-    async def passages(self, documents: Sequence[Document], parts: Parts) -> tuple[Passage, ...]:
-        """Return the passages of documents, cut as the loops cut them."""
-        return await passages_of(self.retriever_over(documents, parts))
+    def finder(self, retriever: Retriever, parts: Parts) -> Find:
+        """Return what finds the passages that a student reads for a question."""
+        budget = self.settings.loop.retrieval
+
+        async def find(question: str) -> list[Passage]:
+            found = await retriever.retrieve(
+                question, per_document=budget.per_document, limit=2 * budget.passages
+            )
+            return aggregate(
+                found,
+                limit=budget.passages,
+                token_budget=budget.context_tokens,
+                count_tokens=parts.student.count_tokens,
+            )
+
+        return find
 
     def retriever_over(self, documents: Any, parts: Parts) -> Retriever:
         """Return a retriever over other documents, with the embedder of the loops."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from reflectory.config import RunConfig
 from reflectory.errors import DatasetError, UserError
 from reflectory.graphs.round_state import StageOutcome
+from reflectory.improvement.crew import passages_of
 from reflectory.improvement.folder import read_records, write_records
 from reflectory.improvement.workshop import Workshop, key_of, timed
 from reflectory.runner import Runner
@@ -63,9 +64,14 @@ async def practise(shop: Workshop, number: int) -> StageOutcome:
         adapter = shop.adapter(shop.student(number))
         parts = await shop.crew.parts(adapter)
         live = await shop.crew.context(adapter)
-        passages = await shop.crew.passages(shop.crew.split.practice, parts)
         made = await write_practice(
-            passages, live.teacher.model, config, parts.prompts, avoid=frozenset(asked)
+            await passages_of(parts.retriever),
+            live.teacher.model,
+            config,
+            parts.prompts,
+            avoid=frozenset(asked),
+            retrieve=shop.crew.finder(parts.retriever, parts),
+            levels=settings.loop.level_names,
         )
         if not made.questions and not given:
             raise DatasetError(
@@ -81,6 +87,7 @@ async def practise(shop: Workshop, number: int) -> StageOutcome:
         config.model_dump(mode="json"),
         identity.get("teacher"),
         identity.get("retriever"),
+        settings.loop.level_names,
         [item.text for item in given],
         asked,
     )
