@@ -213,6 +213,42 @@ def test_a_method_without_weights_of_its_own_is_refused(base, tmp_path):
         export_student(base, tmp_path / "prompt", tmp_path / "out")
 
 
+def test_biases_that_the_base_has_not_are_announced(base, tmp_path):
+    report = train_adapter(
+        rows_of(8),
+        base,
+        tmp_path / "biases",
+        SMALL.model_copy(update={"method": "bitfit", "target_modules": ("v_proj", "o_proj")}),
+        device="cpu",
+        dtype="float32",
+    )
+    assert report.trainable_fraction < 0.01
+    export_student(base, tmp_path / "biases", tmp_path / "m", number_format="f32")
+    from reflectory.models.engine.loading import Facts, check_adapter
+    from reflectory.models.engine.peft_model import put_on
+
+    model = load_model(base, CPU, torch.float32)
+    files = check_adapter(tmp_path / "biases", Facts.of(model, ""), None)
+    beside = logits(put_on(model, files))
+    student = load_model(tmp_path / "m", CPU, torch.float32)
+    assert student.config.attention_bias and not student.config.mlp_bias
+    assert torch.allclose(logits(student), beside, atol=1e-5)
+    assert (beside - logits(load_model(base, CPU, torch.float32))).abs().max() > 0.01
+    with pytest.raises(UnsupportedCapability, match=r"bias.*\n.*convert_hf_to_gguf"):
+        export_student(base, tmp_path / "biases", tmp_path / "g", format="gguf")
+
+
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"use_rslora": True}])
+def test_kinds_of_lora_are_merged_as_peft_computes_them(base, tmp_path, settings):
+    from peft import PeftModel
+
+    folder = lora(base, tmp_path / "a", **settings)
+    export_student(base, folder, tmp_path / "m", number_format="f32")
+    beside = PeftModel.from_pretrained(load_model(base, CPU, torch.float32), str(folder)).eval()
+    student = load_model(tmp_path / "m", CPU, torch.float32)
+    assert torch.allclose(logits(student), logits(beside), atol=1e-4)
+
+
 def test_two_matrices_that_are_one_are_not_changed_apart(tmp_path):
     model, tokenizer = tiny_model()
     model.config.tie_word_embeddings = True
@@ -294,6 +330,7 @@ def test_a_modelfile_speaks_as_the_chat_template_does(base, adapter, tmp_path):
     assert "My-Student-1.f16.gguf" in manifest.files
     assert 'PARAMETER stop "<|im_end|>"' in text
     assert "PARAMETER num_ctx 2048" in text
+    assert 'LICENSE """mit"""' in text
     assert "SYSTEM" not in text
 
 

@@ -19,7 +19,7 @@ _CHATML = """{{- range .Messages }}<|im_start|>{{ .Role }}
 """
 
 
-def modelfile(tokenizer: Any, file: str, *, context_window: int) -> str:
+def modelfile(tokenizer: Any, file: str, *, context_window: int, licence: str = "") -> str:
     """Return the text of the Modelfile.
 
     Args:
@@ -27,6 +27,7 @@ def modelfile(tokenizer: Any, file: str, *, context_window: int) -> str:
         file: Name of the GGUF file, in the same folder.
         context_window: Most tokens of prompt and completion; Ollama's own default is
             shorter than the prompts with documents that the student was trained on.
+        licence: Licence of the base; nothing is written when it is empty.
 
     Raises:
         UnsupportedCapability: The chat template does not write ChatML.
@@ -40,6 +41,8 @@ def modelfile(tokenizer: Any, file: str, *, context_window: int) -> str:
         'PARAMETER stop "<|im_start|>"',
         f"PARAMETER num_ctx {min(context_window, _LARGEST_CONTEXT)}",
     ]
+    if licence:
+        lines.append(f'LICENSE """{licence}"""')
     return "\n".join(lines) + "\n"
 
 

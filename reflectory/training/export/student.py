@@ -48,7 +48,7 @@ def export_student(
     ``merged`` is a model folder for transformers and for ``local:FOLDER``. ``gguf`` is
     one file for llama.cpp, ``ollama`` the same with a Modelfile, ``adapter-gguf`` the
     LoRA adapter alone, which llama.cpp adds to a GGUF file of the base. The merge needs
-    four bytes of memory per parameter, twice while the base is read.
+    four bytes of memory per parameter, besides what the libraries take.
 
     Args:
         base: Folder or hub id of the base model; it is read and never changed.
@@ -176,13 +176,12 @@ def _write_gguf(
     from reflectory.training.export.modelfile import modelfile
 
     file = f"{_slug(name)}.{stored}.gguf"
+    known = "" if licence == UNKNOWN else licence
     if format == "ollama":  # before the large file: it may refuse the chat template
         context = int(student.model.config.max_position_embeddings)
-        text = modelfile(student.tokenizer, file, context_window=context)
+        text = modelfile(student.tokenizer, file, context_window=context, licence=known)
         (folder / "Modelfile").write_text(text, encoding="utf-8")
-    write_gguf(
-        student, folder / file, stored, name=name, licence="" if licence == UNKNOWN else licence
-    )
+    write_gguf(student, folder / file, stored, name=name, licence=known)
 
 
 def _finish(
