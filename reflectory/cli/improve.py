@@ -111,6 +111,7 @@ def improve(
     else:
         _show(result, folder)
     if result.failed:
+        err.print("The last round failed. --retry-failed makes it again; --rounds adds another.")
         raise typer.Exit(FAILED)
 
 

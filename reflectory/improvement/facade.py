@@ -110,7 +110,7 @@ class SelfImprovement:
             await asyncio.to_thread(lambda: crew.split)
             run = await self._open(crew)
             stack.enter_context(run)
-            stack.callback(lambda: run.update_manifest(hits=crew.hits()))
+            stack.callback(_close_session, run, crew)
             crew.use(run.calls)
             StageFolder(run.path).clean()
             if retry_failed:
@@ -235,3 +235,8 @@ class SelfImprovement:
             models=model_records(crew.sources, identity),
             device=str(describe_device()),
         )
+
+
+def _close_session(run: RunDirectory, crew: Crew) -> None:
+    """Write the totals of a call into the manifest, also of one that failed."""
+    run.update_manifest(hits=crew.hits(), finished=run.manifest.finished is not None)

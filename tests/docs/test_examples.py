@@ -39,8 +39,27 @@ def loop():
         yield made
 
 
-def test_there_are_the_three_uses():
-    assert [s.stem for s in SCRIPTS] == ["make_dataset", "plot_matrices", "run_loops"]
+def test_there_is_a_script_for_each_use():
+    names = ["improve", "make_dataset", "plot_matrices", "run_loops"]
+    assert [s.stem for s in SCRIPTS] == names
+
+
+def test_improve_says_what_became_of_each_round(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "unit"))
+    monkeypatch.setenv("REFLECTORY_FORBID_MODELS", "0")  # its student is tiny and made here
+    import improving
+
+    from reflectory.evaluation import general
+
+    monkeypatch.setattr(general, "general_instructions", general.general_instructions)
+    monkeypatch.setattr(general, "ANSWER_TOKENS", 4)
+    improving.few_general_instructions()
+    improving.prepare(tmp_path)
+    rounds = improving.rounds(tmp_path)
+    assert load("improve").improve(rounds) == 0
+    said = capsys.readouterr().out
+    assert "round 0: promoted: f1 0.000 -> " in said and "note: only 8" in said
+    assert f"the student is number 1: {rounds.adapter()}" in said
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

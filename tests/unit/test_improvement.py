@@ -88,6 +88,8 @@ def test_a_better_adapter_is_promoted_and_everything_lies_in_files(made):
     evaluation = json.loads((folder / "rounds/000/evaluation.json").read_text())
     assert [a["text"] for a in evaluation["after"]["answers"]].count("blue") >= 5
     assert evaluation["fluency"]["rows"] > 20 and not evaluation["proposals"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["finished"] and manifest["totals"]["calls"] > 20
 
 
 def test_the_same_call_again_does_nothing_and_returns_the_same(made, folder):
