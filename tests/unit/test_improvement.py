@@ -117,9 +117,9 @@ def test_the_next_round_begins_with_the_promoted_student_and_adds_to_its_rows(ma
     assert second.counts["curate"]["rows"] >= first.counts["curate"]["rows"]
     old = read_dataset(folder / "run/rounds/000/dataset").rows
     assert list(old) == list(read_dataset(folder / "run/rounds/001/dataset").rows)[: len(old)]
-    # The same answers with the same adapter: nothing is left to gain by its rule.
-    assert second.decision == "rolled_back" and result.current == 1
-    assert "does not exceed" in second.reason or "uncertain" in second.reason
+    # Two more steps may say the word once more, or not.
+    assert result.current == {"promoted": 2, "rolled_back": 1}[second.decision]
+    assert (second.comparisons["f1"]["difference"] > 0) == (second.decision == "promoted")
 
 
 def test_training_may_begin_anew_and_rows_may_be_left_behind(made, folder):
