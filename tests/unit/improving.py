@@ -10,6 +10,7 @@ from pathlib import Path
 from reflectory import RunConfig, SelfImprovement
 from reflectory.evaluation import general
 from reflectory.improvement import RoundWatcher
+from reflectory.models.protocol import Capability
 from reflectory.testing.models import ScriptedModel
 from reflectory.testing.tiny import save_tiny_model
 from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
@@ -79,6 +80,16 @@ def settings(folder: Path, **changes) -> RunConfig:
 def teacher() -> ScriptedModel:
     """Return a teacher that asks another question every time."""
     return ScriptedModel(lambda r: f"What is asked in case {r.seed} about facts?", name="teacher")
+
+
+def scoring_teacher() -> ScriptedModel:
+    """Return a teacher that also says how likely texts are: the shorter, the likelier."""
+    return ScriptedModel(
+        lambda r: f"What is asked in case {r.seed} about facts?",
+        name="scoring-teacher",
+        capabilities=frozenset({Capability.SCORE}),
+        score=lambda request, text: -0.01 * len(text),
+    )
 
 
 def judge(task) -> float:

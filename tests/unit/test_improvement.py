@@ -12,6 +12,7 @@ from improving import Told
 
 from reflectory.background import BACKGROUND
 from reflectory.config import RunConfig
+from reflectory.demo.story import data_folder
 from reflectory.errors import (
     IntegrityError,
     RunDirectoryError,
@@ -19,10 +20,14 @@ from reflectory.errors import (
     UserError,
 )
 from reflectory.evaluation import general
+from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.improvement import SelfImprovement
 from reflectory.improvement.driver import ReviewWaits
+from reflectory.improvement.folder import read_records
+from reflectory.runs import RunView
 from reflectory.runs.lock import FolderLock
 from reflectory.training import read_adapter_manifest, read_dataset
+from reflectory.types import PracticeQuestion
 
 STAGES = ["practise", "reflect", "gather", "curate", "train", "evaluate"]
 
@@ -294,3 +299,43 @@ def test_without_held_out_questions_one_document_is_not_enough(fresh):
 def test_the_asynchronous_door_is_the_same(made, folder):
     rounds = improving.rounds(made, folder / "run")
     assert BACKGROUND.run(rounds.arun()) == rounds.result()
+
+
+def test_without_held_out_questions_some_documents_are_kept_for_the_check(fresh):
+    config = improving.settings(
+        fresh,
+        improvement__held_out=(),
+        improvement__check_questions=4,
+        practice__questions=3,
+        instructions=(),
+        training__max_steps=2,
+    )
+    told = Told()
+    rounds = SelfImprovement(
+        fresh / "run",
+        config,
+        documents=data_folder() / "documents",
+        teacher=improving.scoring_teacher(),
+        embedder=improving.ConstantEmbedder(),
+        grader=improving.judge,
+    )
+    (record,) = rounds.run(watcher=told).rounds
+    assert told.stages == [(0, name) for name in STAGES]
+    assert "proposed" in record.warnings[0]
+    run = fresh / "run"
+    check = read_records(run / "check.jsonl", PracticeQuestion)
+    practice = read_records(run / "rounds/000/practice.jsonl", PracticeQuestion)
+    assert len(practice) == record.counts["practise"]["written"] == 3
+    assert all(q.id.startswith("r000-") for q in practice) and 2 <= len(check) <= 4
+    kept = {p.document_id for q in check for p in q.passages}
+    # Nothing of these documents is seen in training: no question, no context.
+    loops = list(RunView.read(run / "rounds/000/loops").trajectories)
+    seen = {p.document_id for t in loops for p in t.passages.values()}
+    assert kept and seen and not kept & seen
+    assert not kept & {p.document_id for q in practice for p in q.passages}
+    items = read_records(run / "held_out.jsonl", HeldOutItem)
+    assert {p.document_id for item in items for p in item.context} <= kept
+    # The proposed answers are not shown to the loops.
+    text = (run / "rounds/000/loops/trajectories.jsonl").read_text()
+    assert {t.id for t in loops} == {q.id for q in practice}
+    assert all(f'"answer":"{q.answer}"' not in text for q in practice)
