@@ -1,5 +1,6 @@
 """Whole rounds with a tiny student that learns a word: decisions, lineage, failures, reviews."""
 
+import asyncio
 import errno
 import json
 import os
@@ -339,3 +340,36 @@ def test_without_held_out_questions_some_documents_are_kept_for_the_check(fresh)
     text = (run / "rounds/000/loops/trajectories.jsonl").read_text()
     assert {t.id for t in loops} == {q.id for q in practice}
     assert all(f'"answer":"{q.answer}"' not in text for q in practice)
+
+
+def test_an_interrupted_training_is_gone_on_with_and_ends_the_same(made, fresh):
+    steps = []
+
+    async def interrupted():
+        loop = asyncio.get_running_loop()
+
+        class Interrupting(Told):
+            def training(self):
+                def at(step, count, loss, seconds):
+                    if step == 8:
+                        loop.call_soon_threadsafe(task.cancel)
+
+                return at
+
+        task = asyncio.create_task(
+            improving.rounds(made, fresh / "run").arun(watcher=Interrupting())
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    class Counting(Told):
+        def training(self):
+            return lambda step, count, loss, seconds: steps.append(step)
+
+    asyncio.run(interrupted())
+    rounds = improving.rounds(made, fresh / "run")
+    assert rounds.result().rounds == () and rounds.result().current == 0
+    assert rounds.run(watcher=Counting()).current == 1
+    assert steps[-1] == 25 and steps[0] > 5  # behind a checkpoint, not from the beginning
+    undisturbed = improving.rounds(made).students()[1]
+    assert rounds.students()[1].sha256 == undisturbed.sha256
