@@ -10,6 +10,7 @@ from reflectory.training.dataset_manual import read_manual
 from reflectory.training.formats import feedback_rows, kto_rows, prompt_rows
 from reflectory.training.lineage import AdapterManifest, read_adapter_manifest
 from reflectory.training.merging import merge_rows
+from reflectory.training.plan import TrainingPlan
 from reflectory.training.rewards import reward_function
 from reflectory.training.rows import (
     FeedbackRow,
@@ -21,7 +22,7 @@ from reflectory.training.rows import (
     Provenance,
     TrainingRow,
 )
-from reflectory.training.trainer import TrainingReport, train_adapter
+from reflectory.training.trainer import TrainingReport, plan_adapter, train_adapter
 
 __all__ = [
     "AdapterManifest",
@@ -38,12 +39,14 @@ __all__ = [
     "Provenance",
     "RowSet",
     "Tally",
+    "TrainingPlan",
     "TrainingReport",
     "TrainingRow",
     "curate",
     "feedback_rows",
     "kto_rows",
     "merge_rows",
+    "plan_adapter",
     "prompt_rows",
     "read_adapter_manifest",
     "read_dataset",
