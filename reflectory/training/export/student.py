@@ -47,8 +47,8 @@ def export_student(
 
     ``merged`` is a model folder for transformers and for ``local:FOLDER``. ``gguf`` is
     one file for llama.cpp, ``ollama`` the same with a Modelfile, ``adapter-gguf`` the
-    LoRA adapter alone, which llama.cpp adds to a GGUF file of the base. The merge needs
-    four bytes of memory per parameter, besides what the libraries take.
+    LoRA adapter alone, which llama.cpp adds to a GGUF file of the base. The merge takes
+    about eight bytes of memory per parameter at its peak (measured: 1.1 GB for 135 million).
 
     Args:
         base: Folder or hub id of the base model; it is read and never changed.
