@@ -68,6 +68,7 @@ class Evaluation(Record):
     """The check of a round; the content of ``evaluation.json``.
 
     Attributes:
+        questions: What was asked, with the right answers; contexts are in ``held_out.jsonl``.
         before: What the student said that the round began with.
         after: What the new one said.
         figures: Means over the held-out questions, ``before`` and ``after``.
@@ -78,6 +79,7 @@ class Evaluation(Record):
         decision: What the promotion rule says.
     """
 
+    questions: tuple[HeldOutQuestion, ...]
     before: StudentAnswers
     after: StudentAnswers
     figures: dict[str, dict[str, float]]
@@ -208,7 +210,8 @@ async def evaluate(shop: Workshop, number: int) -> StageOutcome:
                 await _answers(before, items, old.number),
                 await _answers(after, items, None),
             ]
-        evaluation = judge(said[0], said[1], shop)
+        asked = [HeldOutQuestion(**item.model_dump(exclude={"context"})) for item in items]
+        evaluation = judge(asked, said[0], said[1], shop)
         write_atomic(folder.path / EVALUATION, evaluation.model_dump_json(indent=2) + "\n")
 
     key = key_of(
@@ -247,7 +250,12 @@ async def _answers(
     )
 
 
-def judge(before: StudentAnswers, after: StudentAnswers, shop: Workshop) -> Evaluation:
+def judge(
+    questions: Sequence[HeldOutQuestion],
+    before: StudentAnswers,
+    after: StudentAnswers,
+    shop: Workshop,
+) -> Evaluation:
     """Return the comparisons of two students and what the rule says of them."""
     config = shop.settings.improvement
     options: dict[str, Any] = {
@@ -269,6 +277,7 @@ def judge(before: StudentAnswers, after: StudentAnswers, shop: Workshop) -> Eval
         )
     proposals = not config.held_out
     return Evaluation(
+        questions=tuple(questions),
         before=before,
         after=after,
         figures={"before": _means(before), "after": _means(after)},

@@ -93,6 +93,7 @@ def test_a_better_adapter_is_promoted_and_everything_lies_in_files(made):
     assert not [name for name in names if name.startswith(".")]
     evaluation = json.loads((folder / "rounds/000/evaluation.json").read_text())
     assert [a["text"] for a in evaluation["after"]["answers"]].count("blue") >= 5
+    assert [q["references"] for q in evaluation["questions"]] == [["blue"]] * 8
     assert evaluation["fluency"]["rows"] > 20 and not evaluation["proposals"]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["finished"] and manifest["totals"]["calls"] > 20
