@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 MINIMUM_ROWS = 2
 
+_NOT_DECIDING = (
+    "checkpoint_steps",
+    "checkpoint_seconds",
+    "micro_batch",
+    "activation_checkpointing",
+)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -142,16 +149,21 @@ class Inputs:
         return None if self.parent is None else file_sha256(self.parent / WEIGHTS_FILE)
 
     def identity(self) -> dict[str, Any]:
-        """Return everything that decides how the training goes, as JSON types."""
+        """Return everything that decides what is learnt, as JSON types.
+
+        How much memory a step may take is no part of it: who ran out of memory goes on from
+        the last checkpoint with smaller micro-batches.
+        """
         settings = self.config.model_dump(mode="json")
         return {
             "rows": rows_sha256(self.rows),
             "preferences": rows_sha256(self.preferences),
-            "config": {n: v for n, v in settings.items() if not n.startswith("checkpoint_")},
+            "config": {n: v for n, v in settings.items() if n not in _NOT_DECIDING},
             "base": self.fingerprint,
             "parent": self.parent_sha256,
             "teacher": self.teacher_fingerprint,
             "device": self.device.type,
+            "dtype": str(self.dtype),
             "processes": self.group.count,
             "versions": library_versions(),
         }

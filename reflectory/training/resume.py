@@ -109,6 +109,10 @@ class StageFolder:
         folder = self._path / _FINISHED
         return folder if _is_whole(folder) else None
 
+    def discard(self) -> None:
+        """Delete the checkpoints of this training: nobody shall go on from them."""
+        self._work.remove()
+
     def write(self, trainer: NotedTrainer) -> None:
         """Write a checkpoint; a disk that takes none is said and does not end the training."""
         step = len(trainer.books.losses)

@@ -123,15 +123,19 @@ class NotedTrainer:
         self.books.tokens_seen += int(self._over_processes(self._tokens, "sum"))
         self._loss, self._tokens = 0.0, 0
         step, length = len(self.books.losses) + 1, float(norm)
-        hint = "lower the learning rate, or train with dtype float32"
         if not math.isfinite(loss):
-            raise TrainingError(f"the loss of step {step} is {loss}", hint=hint)
+            raise self._not_finite(f"the loss of step {step} is {loss}")
         # A step in float16 may overflow; its scaler then leaves the step out.
         if not math.isfinite(length) and not self.args.fp16:
-            raise TrainingError(f"the gradient of step {step} is {length}", hint=hint)
+            raise self._not_finite(f"the gradient of step {step} is {length}")
         self.books.losses.append(loss)
         self.books.gradient_norms.append(length)
         return norm
+
+    def _not_finite(self, what: str) -> TrainingError:
+        if self.folder is not None:
+            self.folder.discard()  # from these checkpoints it would come to the same again
+        return TrainingError(what, hint="lower the learning rate, or train with dtype float32")
 
     def _over_processes(self, value: Any, how: str) -> float:
         if self.accelerator.num_processes == 1:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reflectory.config import TrainingConfig
-from reflectory.errors import TrainingError
 from reflectory.models.device import DeviceName, DtypeName
 from reflectory.training.lineage import MANIFEST_FILE, AdapterManifest
 from reflectory.training.plan import TrainingPlan
@@ -220,16 +219,9 @@ def _train(
         teacher=teacher,
     )
     outcomes = []
-    try:
-        for plan in material.plan.stages:
-            learnt, held = material.of(plan.objective)
-            outcomes.append(run_stage(plan, learnt.rows, held.rows, shop))
-    except TrainingError:
-        # A loss that is no number comes again from the same checkpoint; going on helps
-        # only where somebody stopped.
-        if work is not None and not stop():
-            work.remove()
-        raise
+    for plan in material.plan.stages:
+        learnt, held = material.of(plan.objective)
+        outcomes.append(run_stage(plan, learnt.rows, held.rows, shop))
     return model, outcomes
 
 

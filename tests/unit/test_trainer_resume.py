@@ -215,3 +215,25 @@ def test_a_work_folder_of_another_kind_is_cleared(tmp_path):
     assert not list(folder.path.glob("sft/.new-*"))
     WorkFolder(tmp_path / "a", key_of({"x": 2}), Processes()).open()
     assert not folder.path.exists()
+
+
+def test_out_of_memory_goes_on_with_smaller_micro_batches(base, tmp_path, monkeypatch):
+    import reflectory.training.sft as sft
+
+    plain = sft.CompletionTrainer.summed_loss
+
+    def greedy(self, model, inputs):
+        if len(self.books.losses) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, model, inputs)
+
+    config = TrainingConfig(**SETTINGS).model_copy(update={"micro_batch": 2, "dropout": 0.0})
+    monkeypatch.setattr(sft.CompletionTrainer, "summed_loss", greedy)
+    with pytest.raises(TrainingError, match="ran out of memory"):
+        train(base, tmp_path / "a", config)
+    monkeypatch.setattr(sft.CompletionTrainer, "summed_loss", plain)
+    smaller = config.model_copy(update={"micro_batch": 1})
+    report = train(base, tmp_path / "a", smaller)
+    assert report.resumed_from == 2
+    undisturbed = train(base, tmp_path / "b", config)
+    assert report.losses == pytest.approx(undisturbed.losses, rel=1e-3)
