@@ -163,6 +163,18 @@ def test_the_runs_decide_what_is_near_and_not_the_signature():
     assert all(overlap(a, b) < threshold for a, b in pairs)
 
 
+def test_a_duplicate_is_found_among_hundreds_that_are_not_near_enough():
+    start = " ".join(LONG.split()[:18])
+    many = [row(f"{start} {n} {n + 1} {n + 2}", "Q?", score=0.9) for n in range(0, 900, 3)]
+    late = row(f"{start} 600 601 602!", "Q?", score=0.1)
+    outcome = apply(MinHashDuplicates(0.75), [*many, late])
+    assert outcome.kept == tuple(many)
+    alike = overlap(*(shingles_of(f"Q?\n{text}") for text in texts(many[:2])))
+    assert 0.6 < alike < 0.75
+    nearly = row(f"{start} 600 601 changed", "Q?", score=0.1)
+    assert apply(MinHashDuplicates(0.75), [*many, nearly]).kept == tuple(many)
+
+
 def test_a_pair_at_the_threshold_is_proposed_with_the_promised_probability():
     for threshold in (0.1, 0.5, 0.8, 0.95, 1.0):
         bands, size = bands_for(threshold)

@@ -30,10 +30,12 @@ PERMUTATIONS = 128
 """Hash functions of a signature."""
 RECALL = 0.95
 """How likely a pair just at the threshold is proposed; nearer pairs are proposed likelier."""
-MOST_COMPARED = 1000
-"""Most proposals that one row is compared with, best rows first.
+MOST_ESTIMATED = 4096
+"""Most proposals of a row that are looked at, best rows first; some ten are usual."""
+MOST_COMPARED = 64
+"""Most of those that are compared run by run, by signature the nearest ones.
 
-Only reached among thousands of rows that are all just not near enough to each other."""
+Both are reached only among thousands of rows that are all just not near enough."""
 
 _DUPLICATE = "near_duplicate"
 _BATCH_SHINGLES = 1 << 14  # times 128 permutations of four bytes: 8 MiB
@@ -113,6 +115,7 @@ class MinHashDuplicates:
         order = sorted(range(len(rows)), key=lambda number: rank_of(rows[number]))
         index = MinHashLSH(num_perm=PERMUTATIONS, params=bands_for(self.threshold))
         kept: list[Shingles] = []
+        signatures = np.empty((len(rows), PERMUTATIONS), dtype=np.uint32)
         whole: set[bytes] = set()
         empty = _signature()
         for number in order:
@@ -124,23 +127,32 @@ class MinHashDuplicates:
             signature = empty.copy()
             for start in range(0, len(shingles), _BATCH_SHINGLES):
                 signature.update_batch(shingles[start : start + _BATCH_SHINGLES])
-            if self._is_near(shingles, index.query(signature), kept):
+            proposed = _nearest(signature.hashvalues, sorted(index.query(signature)), signatures)
+            if any(self._is_near(shingles, kept[other]) for other in proposed):
                 reasons[number] = _DUPLICATE
                 continue
             whole.add(digest)
+            signatures[len(kept)] = signature.hashvalues
             index.insert(len(kept), signature)
             kept.append(shingles)
         return sorted_out(rows, reasons)
 
-    def _is_near(self, shingles: Shingles, proposed: list[int], kept: list[Shingles]) -> bool:
-        for number in sorted(proposed)[:MOST_COMPARED]:
-            other = kept[number]
-            sizes = sorted((len(shingles), len(other)))
-            if sizes[0] < self.threshold * sizes[1] - ROUNDING:
-                continue  # even all of the smaller set would not be enough
-            if overlap(shingles, other) >= self.threshold - ROUNDING:
-                return True
-        return False
+    def _is_near(self, shingles: Shingles, other: Shingles) -> bool:
+        smaller, larger = sorted((len(shingles), len(other)))
+        if smaller < self.threshold * larger - ROUNDING:
+            return False  # even all of the smaller set would not be enough
+        return overlap(shingles, other) >= self.threshold - ROUNDING
+
+
+def _nearest(
+    signature: NDArray[np.uint32], proposed: list[int], signatures: NDArray[np.uint32]
+) -> list[int]:
+    """Return the proposals with the most equal hashes, nearest first; of equals, the better."""
+    if len(proposed) <= MOST_COMPARED:
+        return proposed
+    looked_at = np.asarray(proposed[:MOST_ESTIMATED])
+    equal = np.count_nonzero(signatures[looked_at] == signature, axis=1)
+    return [int(n) for n in looked_at[np.argsort(-equal, kind="stable")[:MOST_COMPARED]]]
 
 
 def _signature() -> Any:
