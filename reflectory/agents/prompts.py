@@ -19,6 +19,7 @@ PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "student.reflect": frozenset({"instruction", "response", "examination"}),
     "student.cite": frozenset(),
     "teacher.ask": frozenset({"instruction", "response", "level", "description"}),
+    "teacher.practise": frozenset({"answer"}),
     "teacher.grade": frozenset({"question", "answer", "rubric"}),
     "teacher.unsupported": frozenset({"statements"}),
 }

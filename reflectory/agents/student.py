@@ -84,6 +84,21 @@ class Student:
         self._seed = seed
         self._verifier = LexicalVerifier() if verifier is None else verifier
 
+    def drawing(self, temperature: float, seed: int) -> Student:
+        """Return the same student, but one that draws its tokens with another seed.
+
+        Args:
+            temperature: Randomness of everything it says.
+            seed: Seed that its draws are derived from.
+        """
+        return Student(
+            self.model,
+            self._prompts,
+            self._sampling.model_copy(update={"student_temperature": temperature}),
+            seed=seed,
+            verifier=self._verifier,
+        )
+
     async def respond(self, instruction: str, context: Sequence[Passage]) -> Answer:
         """Return R_0 = GENERATE(C_0, I).
 

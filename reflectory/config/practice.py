@@ -12,7 +12,8 @@ class PracticeConfig(Settings):
 
     Attributes:
         questions: How many to write; 0 practises on the given instructions alone.
-        attempts: Tries at each question, of which the best that passes is kept.
+        attempts: Tries of the teacher at each question, besides what rules draft; the best
+            that passes is kept.
         temperature: Randomness of the tries.
         multi_document: Share of questions that need passages of two documents, in [0, 1];
             fewer are written where the documents share too little.
@@ -23,10 +24,10 @@ class PracticeConfig(Settings):
     """
 
     questions: int = Field(default=60, ge=0)
-    attempts: int = Field(default=6, ge=1, le=64)
+    attempts: int = Field(default=2, ge=0, le=64)
     temperature: float = Field(default=0.7, ge=0.0, le=5.0)
-    multi_document: Unit = 0.4
-    minimum_lead: float = Field(default=0.0, allow_inf_nan=False)
+    multi_document: Unit = 0.2
+    minimum_lead: float = Field(default=-3.0, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0)
 
 

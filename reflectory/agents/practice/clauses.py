@@ -1,0 +1,338 @@
+"""One sentence with one stretch taken out: the question that asks for it.
+
+Without its subject a sentence asks for the subject; turned round, it asks for what stands
+behind the verb. Works on the chunks of the rules, so on English; sentences that are not
+plain enough are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reflectory.agents.practice.verb_forms import auxiliary_of, with_s
+from reflectory.retrieval.sentences import words
+from reflectory.retrieval.structure.chunks import Chunk, Item
+from reflectory.retrieval.structure.lexicon import BE, GROUPS
+from reflectory.retrieval.structure.parsing import ParsedSentence
+from reflectory.retrieval.structure.verbs import BASES
+
+_MOST_ANSWER_WORDS = 5
+_MOST_WORDS = 32
+_LEAST_WORDS = 4
+_TIME = words("in on")
+_PLACE = words("in at near from")
+_INVERTING = BE | words("has have had can could will would shall should may might must do does did")
+_EMPTY = words(
+    "thing things way ways example examples fact one ones part parts kind kinds type types other "
+    "others same many some several most use uses number amount form forms case cases result "
+    "results figure table section chapter text term terms due effect time"
+)
+"""Nouns that answer no question by themselves."""
+
+_UNFINISHED = words("being been be having")
+_STANDS_FOR = words("it he she they")
+_POINTING = words("this these those that such another other")
+_OWN = words("its his her their")
+_BROKEN = re.compile(r'[.!]"? |" *"')
+"""Two sentences that were not told apart, or a title that went with its brackets."""
+
+_SPACE_BEFORE = re.compile(r"\s+([,.;:?])")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch of a sentence, and the ways to ask for it.
+
+    Attributes:
+        answer: The stretch, without articles.
+        kind: ``date``, ``number``, ``name`` or ``phrase``.
+        questions: Ways to ask for it, none of which holds it.
+        clause: The rest of the sentence as a relative clause, as in *that Anna wrote*;
+            empty where there is none.
+        sentence: The sentence, as the passage has it but without brackets.
+    """
+
+    answer: str
+    kind: str
+    questions: tuple[str, ...]
+    clause: str
+    sentence: str
+
+
+class SentenceReader:
+    """Takes stretches out of one sentence."""
+
+    def __init__(
+        self, text: str, sentence: ParsedSentence, subject: str, nouns: frozenset[str]
+    ) -> None:
+        self.text = text
+        self.items = sentence.items
+        self.chunks = sentence.chunks
+        self.end = sentence.end
+        self.start = sentence.start
+        self.subject = subject
+        self.nouns = nouns
+
+    def gaps(self) -> Iterator[Gap]:
+        """Yield the subject, then what stands behind the verb."""
+        first = self._first_of_clause()
+        verb = self._verb(first)
+        if verb is None or self._is_command(first) or self._is_reduced(verb):
+            return
+        subject = self._subject(first, verb)
+        if subject is None:
+            return
+        if gap := self._asked_for_subject(first, verb):
+            yield gap
+        for at in range(verb + 1, len(self.chunks)):
+            asked = self.chunks[at].kind in {"n", "Y"}
+            if asked and (gap := self._asked_for_object(subject, verb, at)):
+                yield gap
+
+    # -- where things are
+
+    def _first_of_clause(self) -> int:
+        """Return the chunk that the main clause begins with: behind *In nature,* or *However,*."""
+        if not self.chunks or self.chunks[0].kind in {"n", "O"}:
+            return 0
+        for at, chunk in enumerate(self.chunks[:6]):
+            if chunk.kind == ",":
+                return at + 1
+            if chunk.kind == "v" and any(i.tag == "A" for i in self._items(chunk)):
+                break
+        return 0
+
+    def _verb(self, first: int) -> int | None:
+        """Return the chunk of the finite verb: only a plain noun phrase stands before it."""
+        seen = False
+        for at in range(first, len(self.chunks)):
+            kind = self.chunks[at].kind
+            if kind in {"n", "O"}:
+                seen = True
+            elif kind == "v":
+                return at if seen and self._is_finite(self.chunks[at]) else None
+            elif kind not in {"P", "C"} or not seen:
+                return None
+        return None
+
+    def _is_finite(self, chunk: Chunk) -> bool:
+        items = [i for i in self._items(chunk) if i.tag != "B"]
+        return bool(items) and items[0].tag in {"A", "V"} and items[0].lower not in _UNFINISHED
+
+    def _is_command(self, first: int) -> bool:
+        """Return whether it begins as *Suppose a rock*, or with a number as headings do."""
+        items = self._items(self.chunks[first])
+        if items[0].tag == "U":
+            return True
+        return items[0].lower in BASES and len(items) > 1 and items[1].tag == "D"
+
+    def _is_reduced(self, verb: int) -> bool:
+        """Return whether the verb only describes, as in *the energy required to melt it is*."""
+        if any(item.tag == "A" for item in self._items(self.chunks[verb])):
+            return False
+        for chunk in self.chunks[verb + 1 :]:
+            if chunk.kind in {",", ";", "S", "R", "C"}:
+                return False
+            if chunk.kind == "v" and self._is_finite(chunk):
+                return True
+        return False
+
+    def _subject(self, first: int, verb: int) -> str | None:
+        """Return the words of the subject; ``None`` where they point to another sentence."""
+        head = self._items(self.chunks[first])[0]
+        whole = self._words(first, verb - 1)
+        if head.lower in _STANDS_FOR:
+            single = verb == first + 1
+            if not single or not self.subject:
+                return None
+            if head.lower == "they":
+                return None
+            return self.subject
+        if head.tag == "O" or head.lower in _POINTING:
+            return None
+        if self.subject and whole.casefold() in self.nouns:
+            return self.subject  # "The film", of which the first sentence says that it is one
+        return whole
+
+    # -- questions
+
+    def _asked_for_subject(self, first: int, verb: int) -> Gap | None:
+        if verb != first + 1 or self.chunks[first].kind != "n":
+            return None
+        answer, kind = self._answer(first)
+        if not answer or kind in {"date", "number"}:
+            return None
+        rest = self._verb_phrase(verb)
+        if not rest:
+            return None
+        words = ("Who", "What") if kind == "name" else ("What",)
+        questions = [self._question(f"{word} {rest}") for word in words]
+        return self._gap(answer, kind, questions, f"that {rest}")
+
+    def _verb_phrase(self, verb: int) -> str:
+        """Return verb and rest; a bare form gets the ending that *what* asks for."""
+        items = list(self._items(self.chunks[verb]))
+        rest = self.text[items[0].start : self._stop(verb)].strip(" ,;:.")
+        at = next(n for n, i in enumerate(items) if i.tag != "B")
+        word = items[at]
+        if word.tag == "V" and word.lower in BASES:
+            before = self.text[items[0].start : word.start]
+            rest = before + with_s(word.lower) + rest[len(before) + len(word.lower) :]
+        return rest
+
+    def _asked_for_object(self, subject: str, verb: int, at: int) -> Gap | None:
+        if any(c.kind in {",", ";", "S", "R", "v", "("} for c in self.chunks[verb + 1 : at]):
+            return None  # another clause; its verb has a subject of its own
+        answer, kind = self._answer(at)
+        if not answer:
+            return None
+        following = self.chunks[at + 1] if at + 1 < len(self.chunks) else None
+        if self.chunks[at - 1].kind == "C":
+            return None  # one of several
+        if following is not None and following.kind in {"C", "n", "R"}:
+            return None
+        copula = self._items(self.chunks[verb])[-1].lower in BE
+        if copula and kind == "phrase":
+            if at > verb + 1 and self.chunks[verb + 1].kind == "n":
+                return None  # inside of what the subject is
+            if following is not None and following.kind == "P":
+                return None  # half of what the subject is
+        if following is not None and following.kind == "P" and self._lower(following) == "of":
+            return None
+        head = self._inverted(subject, verb)
+        if head is None:
+            return None
+        auxiliary, lead = head
+        start = self._items(self.chunks[at])[0].start
+        between = self.text[self._items(self.chunks[verb])[-1].end : start].strip()
+        after = self.text[self._items(self.chunks[at])[-1].end : self._stop(at)].strip(" ,;:.")
+        if not between and kind == "phrase" and self._is_adjective(verb, at):
+            return None
+        preposition = between.rpartition(" ")[2].lower()
+        without = between[: len(between) - len(preposition)].strip()
+        questions = []
+        for word, middle in self._ways(kind, preposition, between, without):
+            questions.append(
+                self._question(" ".join(w for w in (word, auxiliary, lead, middle, after) if w))
+            )
+        said = self.text[self._items(self.chunks[verb])[0].start : start].strip()
+        clause = "" if kind in {"date", "number"} else f"that {subject} {said} {after}".strip()
+        return self._gap(answer, kind, questions, clause)
+
+    def _ways(
+        self, kind: str, preposition: str, between: str, without: str
+    ) -> Iterator[tuple[str, str]]:
+        """Yield question words with what stands between the verb and the gap."""
+        if kind == "date":
+            if preposition in _TIME:
+                yield "When", without
+            elif not between:
+                yield "When", ""
+        elif kind == "name":
+            if preposition in _PLACE:
+                yield "Where", (between if preposition == "from" else without)
+            yield "What", between
+            if preposition not in _PLACE:
+                yield "Who", between
+        elif kind == "phrase":
+            yield "What", between
+        elif kind == "number":
+            return
+
+    def _inverted(self, subject: str, verb: int) -> tuple[str, str] | None:
+        """Return the auxiliary, and the subject with what is left of the verb group."""
+        items = list(self._items(self.chunks[verb]))
+        at = next(n for n, item in enumerate(items) if item.tag != "B")
+        word = items[at]
+        before = self.text[items[0].start : word.start].strip()
+        rest = self.text[word.end : items[-1].end].strip()
+        lowered = subject if subject == self.subject else self._lowered(subject)
+        if word.lower in _INVERTING:
+            if word.lower in {"has", "have", "had"} and not rest:
+                form = auxiliary_of(word.lower)
+                if word.lower == "have":
+                    form = ("do", "have")
+                if form is None:
+                    return None
+                return form[0], f"{lowered} {before} {form[1]}".replace("  ", " ")
+            return word.lower, " ".join(w for w in (lowered, before, rest) if w)
+        form = auxiliary_of(word.lower)
+        if form is None:
+            return None
+        return form[0], " ".join(w for w in (lowered, before, form[1], rest) if w)
+
+    # -- words
+
+    def _answer(self, at: int) -> tuple[str, str]:
+        """Return the words of a noun phrase without its article, and what they are."""
+        items = self._items(self.chunks[at])
+        while items and items[0].tag == "D":
+            if items[0].lower in _POINTING or items[0].lower in _OWN:
+                return "", ""
+            items = items[1:]
+        if not items or any(i.possessive for i in items[-1:]):
+            return "", ""
+        text = self.text[items[0].start : items[-1].end]
+        words = text.split()
+        if not 1 <= len(words) <= _MOST_ANSWER_WORDS or len(text) < 3:
+            return "", ""
+        if items[0].tag == "Y" and len(items) == 1:
+            return text, "date"
+        if all(i.tag == "N" for i in items):
+            return text, "name"
+        if items[0].tag == "U":
+            return (text, "number") if len(items) > 1 else ("", "")
+        if words[-1].lower() in _EMPTY or (len(words) == 1 and text.lower() in GROUPS):
+            return "", ""
+        return text, "phrase"
+
+    def _is_adjective(self, verb: int, at: int) -> bool:
+        """Return whether *is WORD* says what a thing is like and not what it is."""
+        items = list(self._items(self.chunks[at]))
+        copula = self._items(self.chunks[verb])[-1].lower in BE
+        return copula and items[0].tag != "D" and len(items) == 1
+
+    def _stop(self, at: int) -> int:
+        """Return the offset where the clause of a chunk ends."""
+        for chunk in self.chunks[at + 1 :]:
+            if chunk.kind in {",", ";", "S"}:
+                return self._items(chunk)[0].start
+        return self.end
+
+    def _question(self, text: str) -> str:
+        text = _SPACE_BEFORE.sub(r"\1", " ".join(text.split())).rstrip(" .,;:!")
+        return text[:1].upper() + text[1:] + "?"
+
+    def _gap(self, answer: str, kind: str, questions: list[str], clause: str) -> Gap | None:
+        kept = tuple(
+            q
+            for q in questions
+            if _LEAST_WORDS <= len(q.split()) <= _MOST_WORDS
+            and answer.casefold() not in q.casefold()
+            and not _BROKEN.search(q)
+            and q.count('"') % 2 == 0
+        )
+        if not kept:
+            return None
+        sentence = " ".join(self.text[self.start : self.end].split())
+        return Gap(answer, kind, kept, " ".join(clause.split()), sentence)
+
+    def _lowered(self, subject: str) -> str:
+        """Return a subject as it is written inside a sentence."""
+        first = subject.split(" ")[0]
+        is_name = any(
+            item.tag == "N" and self.text.startswith(subject, item.start) for item in self.items
+        ) or (len(first) > 1 and not first[1:].islower())
+        return subject if is_name else subject[:1].lower() + subject[1:]
+
+    def _items(self, chunk: Chunk) -> list[Item]:
+        return self.items[chunk.first : chunk.last + 1]
+
+    def _lower(self, chunk: Chunk) -> str:
+        return self._items(chunk)[0].lower
+
+    def _words(self, first: int, last: int) -> str:
+        start = self._items(self.chunks[first])[0].start
+        return " ".join(self.text[start : self._items(self.chunks[last])[-1].end].split())
