@@ -188,7 +188,13 @@ async def gather(shop: Workshop, number: int) -> StageOutcome:
         done = [t for t in trajectories_of(shop, number) if t.status == "done"]
         practice = {q.id: q for q in practice_of(shop, number)}
         sets = await gather_candidates(
-            done, config, student=live.student, grader=live.teacher.grader, practice=practice
+            done,
+            config,
+            student=live.student,
+            grader=live.teacher.grader,
+            practice=practice,
+            rubrics={level.name: level.rubric for level in shop.settings.loop.levels},
+            verifier=shop.crew.sources.verifier,
         )
         chosen = sum(s.chosen is not None for s in sets)
         candidates = sum(len(s.candidates) for s in sets)
