@@ -16,8 +16,12 @@ from reflectory.training.plan import ModelFacts
 if TYPE_CHECKING:
     import torch
 
-EFFICIENCY = 0.35
-"""Share of the speed of a large matrix product that training reaches."""
+EFFICIENCY = 0.6
+"""Share of the speed of a matrix product of its width that training reaches.
+
+Measured between 0.55 and 0.71 on a processor in float32, with layers of the shape of
+SmolLM2-135M and rows of 600 tokens. Not yet measured on a GPU.
+"""
 
 
 def facts_of(model: Any, weight_bytes: float, *, checkpointing: bool = True) -> ModelFacts:

@@ -62,11 +62,18 @@ class RowFacts:
     most_targets: int
 
     @classmethod
-    def of(cls, rows: TokenisedRows | TokenisedPairs) -> RowFacts:
-        """Return the facts of tokenised rows or pairs."""
+    def of(cls, rows: TokenisedRows) -> RowFacts:
+        """Return the facts of tokenised rows."""
         each = [row.learnt_tokens for row in rows.rows]
-        longest = rows.longest
-        return cls(len(rows.rows), rows.tokens, sum(each), longest, max(each, default=0))
+        return cls(len(each), rows.tokens, sum(each), rows.longest, max(each, default=0))
+
+    @classmethod
+    def of_pairs(cls, pairs: TokenisedPairs, *, shared: bool) -> RowFacts:
+        """Return the facts of tokenised pairs, their prompts read once (shared) or twice."""
+        each = [pair.learnt_tokens for pair in pairs.rows]
+        tokens = pairs.tokens + (0 if shared else pairs.prompt_tokens)
+        longest = pairs.longest if shared else pairs.longest_apart
+        return cls(len(each), tokens, sum(each), longest, max(each, default=0))
 
 
 class Memory(Record):

@@ -42,6 +42,10 @@ _NOT_DECIDING = (
 )
 
 
+_VIRTUAL = ("prefix", "prompt", "p-tuning")
+"""Methods under which the completions of a pair cannot share their prompt."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What was asked for, checked as far as it can be without reading a model.
@@ -234,7 +238,7 @@ def read_material(inputs: Inputs) -> Material:
     sharing = inputs.group.local_count if inputs.device.type == "cpu" else 1
     plan = plan_training(
         RowFacts.of(some_rows),
-        RowFacts.of(some_pairs),
+        RowFacts.of_pairs(some_pairs, shared=config.method not in _VIRTUAL),
         facts,
         config,
         inputs.device.type,

@@ -116,9 +116,19 @@ class TokenisedPairs:
         return sum(row.learnt_tokens for row in self.rows)
 
     @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts, each once."""
+        return sum(len(row.prompt_ids) for row in self.rows)
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest pair, both completions behind one prompt."""
         return max((len(r.prompt_ids) + r.learnt_tokens for r in self.rows), default=0)
+
+    @property
+    def longest_apart(self) -> int:
+        """Tokens of the longest pair, each completion behind a prompt of its own."""
+        return max((2 * len(r.prompt_ids) + r.learnt_tokens for r in self.rows), default=0)
 
 
 def tokenise_rows(tokenizer: Any, rows: Sequence[TrainingRow], max_length: int) -> TokenisedRows:
