@@ -1,6 +1,7 @@
 """One round on the default model: does it learn, how fast, in how much memory?"""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from reflectory.models.engine.loading import (
     load_tokenizer,
     merge_adapter,
 )
-from reflectory.training import Message, Provenance, TrainingRow, train_adapter
+from reflectory.training import Message, PreferenceRow, Provenance, TrainingRow, train_adapter
 from reflectory.training.rows import assistant
 from reflectory.training.tokens import tokenise_rows
 
@@ -70,6 +71,35 @@ def test_twenty_steps_learn_what_unseen_rows_share(language_model, tmp_path):
     fingerprint = report.manifest.base_fingerprint
     files = check_adapter(tmp_path / "adapter", Facts.of(model, fingerprint), fingerprint)
     assert loss_on(merge_adapter(model, files), tokenizer, unseen) < before / 2
+
+
+def test_pairs_are_told_apart_and_the_plan_is_near(language_model, tmp_path):
+    pairs = [
+        PreferenceRow(
+            prompt=row.prompt,
+            chosen=row.completion,
+            rejected=assistant(
+                "The first mission counted small craters, and nothing more is known."
+            ),
+            margin=0.5,
+            provenance=row.provenance,
+        )
+        for row in rows(8, 4)
+    ]
+    config = TrainingConfig(objective="dpo", batch_size=2, preference_learning_rate=1e-4)
+    report = train_adapter([], language_model, tmp_path / "adapter", config, preferences=pairs)
+    print(
+        f"planned {report.plan.seconds:.0f} s, took {report.seconds:.0f} s; planned "
+        f"{report.plan.memory.total / 1e9:.2f} GB, peak {report.peak_memory / 1e9:.2f} GB"
+    )
+    assert report.losses[0] == pytest.approx(math.log(2), abs=0.02)
+    assert report.losses[-1] < report.losses[0] / 1.5
+    # A prompt is read once for both completions.
+    assert report.plan.tokens == report.manifest.tokens
+    seen = report.tokens_per_second * report.seconds
+    assert seen == pytest.approx(report.plan.tokens, rel=0.01)
+    # The machine may be busy with other things.
+    assert report.plan.seconds / 5 < report.seconds < report.plan.seconds * 10
 
 
 def test_memory_stays_modest_at_four_rows_of_700_tokens(language_model, tmp_path):
