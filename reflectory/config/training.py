@@ -31,6 +31,9 @@ class TrainingConfig(MethodConfig):
             one on a processor, and on a GPU what the plan finds room for.
         max_length: Most tokens of a row; longer prompts lose their beginning, never
             the completion.
+        share_prompts: Read what several rows begin with once for all of them: ``auto`` where
+            it saves a tenth of the tokens and the network can, or ``off``. Loss and gradient
+            are the same; an optimiser step then holds about ``batch_size`` rows.
         activation_checkpointing: Compute activations again instead of keeping them: ``auto``
             where keeping them would cost too much memory, ``on`` or ``off``.
         seed: Seed of initialisation and order.
@@ -62,6 +65,7 @@ class TrainingConfig(MethodConfig):
     batch_size: int = Field(default=4, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     max_length: int = Field(default=1024, ge=16)
+    share_prompts: Literal["auto", "off"] = "auto"
     activation_checkpointing: Literal["auto", "on", "off"] = "auto"
     seed: int = Field(default=0, ge=0)
     preference_learning_rate: float = Field(default=2e-5, gt=0.0, allow_inf_nan=False)

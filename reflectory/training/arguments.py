@@ -13,7 +13,6 @@ from trl import DPOConfig, SFTConfig
 
 from reflectory.config import TrainingConfig
 from reflectory.training.plan import StagePlan
-from reflectory.training.processes import Processes
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -26,7 +25,6 @@ def trl_arguments(
     folder: str,
     device: torch.device,
     dtype: torch.dtype,
-    group: Processes | None = None,
 ) -> Any:
     """Return TRL's arguments for one objective.
 
@@ -38,14 +36,12 @@ def trl_arguments(
         folder: A folder for what the trainer insists on writing.
         device: Where to train.
         dtype: Number format of the base.
-        group: The processes that train together.
     """
-    count = 1 if group is None else group.count
     supervised = objective == "sft"
     shared: dict[str, Any] = {
         "output_dir": folder,
         "per_device_train_batch_size": plan.micro_batch,
-        "gradient_accumulation_steps": config.batch_size // (plan.micro_batch * count),
+        "gradient_accumulation_steps": plan.accumulation,
         "learning_rate": config.learning_rate if supervised else config.preference_learning_rate,
         "lr_scheduler_type": _SCHEDULES[config.schedule],
         "warmup_steps": math.ceil(config.warmup * plan.steps),
@@ -65,7 +61,7 @@ def trl_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": device.type == "cuda",
-        "remove_unused_columns": supervised,
+        "remove_unused_columns": supervised and not plan.shared,
         "ddp_find_unused_parameters": False,
     }
     if supervised:

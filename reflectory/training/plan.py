@@ -12,6 +12,9 @@ from reflectory.errors import UserError
 from reflectory.types import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reflectory.training.sharing import SharedRows
     from reflectory.training.tokens import TokenisedPairs, TokenisedRows
 
 _REFUSED_ABOVE = 1.25
@@ -53,6 +56,8 @@ class RowFacts:
         targets: Those of them that are learnt.
         longest: Tokens of the longest one.
         most_targets: Most learnt tokens of one.
+        per_step: How many of them an optimiser step holds; ``None`` for the batch size.
+        rows: Rows in all of them; ``None`` where each is one.
     """
 
     count: int
@@ -60,12 +65,25 @@ class RowFacts:
     targets: int
     longest: int
     most_targets: int
+    per_step: int | None = None
+    rows: int | None = None
 
     @classmethod
     def of(cls, rows: TokenisedRows) -> RowFacts:
         """Return the facts of tokenised rows."""
         each = [row.learnt_tokens for row in rows.rows]
         return cls(len(each), rows.tokens, sum(each), rows.longest, max(each, default=0))
+
+    @classmethod
+    def of_shared(cls, packs: Sequence[SharedRows], batch_size: int) -> RowFacts:
+        """Return the facts of rows that are read together, as many a step as a batch holds."""
+        rows = sum(pack.rows for pack in packs)
+        lengths = [len(pack.input_ids) for pack in packs]
+        targets = [len(pack.targets) for pack in packs]
+        per_step = max(1, round(batch_size * len(packs) / rows))
+        return cls(
+            len(packs), sum(lengths), sum(targets), max(lengths), max(targets), per_step, rows
+        )
 
     @classmethod
     def of_pairs(cls, pairs: TokenisedPairs, *, shared: bool) -> RowFacts:
@@ -110,7 +128,9 @@ class StagePlan(Record):
         objective: ``sft`` or ``dpo``.
         rows: Rows or pairs.
         steps: Optimiser steps.
-        micro_batch: Rows of one forward pass of one process.
+        micro_batch: Rows of one forward pass of one process; 1 where rows are read together.
+        accumulation: Forward passes of one process for an optimiser step.
+        shared: Whether what several rows begin with is read once.
         checkpointing: Whether activations are computed again.
         tokens: Tokens that pass through the network, D.
         flops: Floating point operations that this training takes.
@@ -122,6 +142,8 @@ class StagePlan(Record):
     rows: int
     steps: int
     micro_batch: int
+    accumulation: int = 1
+    shared: bool = False
     checkpointing: bool
     tokens: int
     flops: float

@@ -96,16 +96,21 @@ def plan_training(
             other = teacher if objective == "sft" else None
             return _memory(given, facts, config, size, again, number_bytes, other)
 
-        size, again = _fit(memory, facts, config, device, available, local, given.longest)
-        steps, seen = _steps(given.count, config, objective)
+        together = given.per_step is not None
+        sizes = [1] if together else _sizes(config, device, local)
+        size, again = _fit(memory, facts, config, device, available, sizes, given.longest)
+        per_step = config.batch_size if given.per_step is None else given.per_step
+        steps, seen = _steps(given.count, per_step, config, objective)
         flops = _flops(given, facts, seen, again, objective, teacher, config.kl_weight)
         tokens = round(given.tokens * seen / max(given.count, 1))
         stages.append(
             StagePlan(
                 objective=objective,
-                rows=given.count,
+                rows=given.count if given.rows is None else given.rows,
                 steps=steps,
                 micro_batch=size,
+                accumulation=per_step // (size * processes) if not together else per_step,
+                shared=together,
                 checkpointing=again,
                 tokens=tokens,
                 flops=flops,
@@ -116,13 +121,13 @@ def plan_training(
     return TrainingPlan(stages=tuple(stages), processes=processes, speed=speed, available=available)
 
 
-def _steps(count: int, config: TrainingConfig, objective: str) -> tuple[int, int]:
-    """Return optimiser steps, and how many rows pass in them."""
+def _steps(count: int, per_step: int, config: TrainingConfig, objective: str) -> tuple[int, int]:
+    """Return optimiser steps, and how many rows (or groups of them) pass in them."""
     epochs = config.epochs if objective == "sft" else config.preference_epochs
-    each = math.ceil(count / config.batch_size)
+    each = math.ceil(count / per_step)
     steps = config.max_steps if config.max_steps is not None else math.ceil(epochs * each)
     whole, rest = divmod(steps, max(each, 1))
-    return steps, whole * count + min(rest * config.batch_size, count)
+    return steps, whole * count + min(rest * per_step, count)
 
 
 def _flops(
@@ -178,28 +183,31 @@ def _memory(
     )
 
 
+def _sizes(config: TrainingConfig, device: str, local: int) -> list[int]:
+    """Return how many rows a forward pass may have.
+
+    A processor is busy with one row, and one row has no padding; the gradient is the
+    same. A GPU wants as much of the batch as its memory takes.
+    """
+    if config.micro_batch is not None:
+        return [config.micro_batch]
+    if device == "cpu":
+        return [1]
+    return [n for n in range(local, 0, -1) if local % n == 0]
+
+
 def _fit(
     memory: Callable[[int, bool], Memory],
     facts: ModelFacts,
     config: TrainingConfig,
     device: str,
     available: int | None,
-    local: int,
+    sizes: list[int],
     longest: int,
 ) -> tuple[int, bool]:
-    """Return the rows of a forward pass, and whether to compute activations again.
-
-    A processor is busy with one row, and one row has no padding; the gradient is the
-    same. A GPU wants as much of the batch as its memory takes.
-    """
+    """Return the rows of a forward pass, and whether to compute activations again."""
     choice = {"on": (True,), "off": (False,), "auto": (False, True)}
     again = choice[config.activation_checkpointing] if facts.checkpointing else (False,)
-    if config.micro_batch is not None:
-        sizes = [config.micro_batch]
-    elif device == "cpu":
-        sizes = [1]
-    else:
-        sizes = [n for n in range(local, 0, -1) if local % n == 0]
 
     def fits(size: int, recompute: bool) -> bool:
         need = memory(size, recompute)

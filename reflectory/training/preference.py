@@ -18,10 +18,7 @@ from trl import DPOTrainer
 from reflectory.training.distillation import adapter_off
 from reflectory.training.pairs import PairCollator
 from reflectory.training.steps import NotedTrainer
-from reflectory.training.targets import logits_at
-
-_SAME_PER_TOKEN = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
-"""Largest difference in nats per token by which two ways to compute one pair may differ."""
+from reflectory.training.targets import SAME_PER_TOKEN, logits_at
 
 
 class PreferenceTrainer(NotedTrainer, DPOTrainer):  # type: ignore[misc]  # trl has no types
@@ -130,4 +127,4 @@ class PreferenceTrainer(NotedTrainer, DPOTrainer):  # type: ignore[misc]  # trl 
                     return False
         tokens = max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
         difference = float((values[0] - values[1]).abs().max()) / tokens
-        return difference <= _SAME_PER_TOKEN.get(dtype, 1e-3)
+        return difference <= SAME_PER_TOKEN.get(dtype, 1e-3)

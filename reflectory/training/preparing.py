@@ -20,6 +20,7 @@ from reflectory.training.plan import RowFacts, TrainingPlan
 from reflectory.training.planning import plan_training
 from reflectory.training.processes import Processes
 from reflectory.training.rows import PreferenceRow, TrainingRow
+from reflectory.training.sharing import SharedRows, group_rows, shared_rows
 from reflectory.training.tokens import (
     TokenisedPairs,
     TokenisedRows,
@@ -41,6 +42,12 @@ _NOT_DECIDING = (
     "activation_checkpointing",
 )
 
+
+_LEAST_SAVED = 0.1
+"""Share of the tokens that reading rows together has to save."""
+
+_MOST_TOGETHER = 2
+"""Tokens of rows that are read together, in times of the longest row allowed."""
 
 _VIRTUAL = ("prefix", "prompt", "p-tuning")
 """Methods under which the completions of a pair cannot share their prompt."""
@@ -180,6 +187,7 @@ class Material:
     Attributes:
         tokenizer: Of the base.
         rows: To learn by Equation 6.
+        packs: The same rows where what they begin with is read once; empty where it is not.
         rows_held: Measured by it.
         pairs: To learn by Equation 12.
         pairs_held: Measured by it.
@@ -188,6 +196,7 @@ class Material:
 
     tokenizer: Any
     rows: TokenisedRows
+    packs: tuple[SharedRows, ...]
     rows_held: TokenisedRows
     pairs: TokenisedPairs
     pairs_held: TokenisedPairs
@@ -196,8 +205,8 @@ class Material:
     def of(self, objective: str) -> tuple[Any, Any]:
         """Return what an objective learns, and what it measures."""
         if objective == "sft":
-            return self.rows, self.rows_held
-        return self.pairs, self.pairs_held
+            return self.packs or self.rows.rows, self.rows_held.rows
+        return self.pairs.rows, self.pairs_held.rows
 
 
 def read_material(inputs: Inputs) -> Material:
@@ -233,11 +242,12 @@ def read_material(inputs: Inputs) -> Material:
     if "dpo" in config.objectives:
         _check_count(len(some_pairs.rows), f"preference pairs of at most {length} tokens")
     facts = facts_of_folder(inputs.folder, inputs.dtype, config)
+    packs = _packs(inputs, some_rows)
     longest = max(some_rows.longest, some_pairs.longest)
     # Every GPU has a memory of its own; processes on one machine's processor share it.
     sharing = inputs.group.local_count if inputs.device.type == "cpu" else 1
     plan = plan_training(
-        RowFacts.of(some_rows),
+        RowFacts.of_shared(packs, config.batch_size) if packs else RowFacts.of(some_rows),
         RowFacts.of_pairs(some_pairs, shared=config.method not in _VIRTUAL),
         facts,
         config,
@@ -251,11 +261,28 @@ def read_material(inputs: Inputs) -> Material:
     return Material(
         tokenizer=tokenizer,
         rows=some_rows,
+        packs=packs,
         rows_held=tokenise_rows(tokenizer, rows_held, length),
         pairs=some_pairs,
         pairs_held=tokenise_pairs(tokenizer, pairs_held, length),
         plan=plan,
     )
+
+
+def _packs(inputs: Inputs, rows: TokenisedRows) -> tuple[SharedRows, ...]:
+    """Return rows that are read together, where that saves enough and nothing is in the way.
+
+    Several processes and a teacher's distributions take rows one by one; tokens without
+    words stand before a row, where no other row could share them.
+    """
+    config = inputs.config
+    plain = config.share_prompts == "off" or config.micro_batch is not None
+    if plain or config.kl_weight or inputs.group.count > 1 or config.method in _VIRTUAL:
+        return ()
+    groups = group_rows(rows.rows, config.batch_size, _MOST_TOGETHER * config.max_length)
+    packs = tuple(shared_rows([rows.rows[at] for at in group]) for group in groups)
+    tokens = sum(len(pack.input_ids) for pack in packs)
+    return packs if tokens <= (1.0 - _LEAST_SAVED) * rows.tokens else ()
 
 
 def prepare(inputs: Inputs) -> tuple[Any, DistributionTeacher | None]:

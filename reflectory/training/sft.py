@@ -11,8 +11,10 @@ import torch
 from trl import SFTTrainer
 
 from reflectory.training.distillation import DistributionTeacher
+from reflectory.training.sharing import SharedRows
+from reflectory.training.sharing_batches import shared_inputs
 from reflectory.training.steps import NotedTrainer
-from reflectory.training.targets import logits_at, predicted
+from reflectory.training.targets import SAME_PER_TOKEN, logits_at, predicted
 from reflectory.training.tokens import IGNORED
 
 
@@ -36,6 +38,8 @@ class CompletionTrainer(NotedTrainer, SFTTrainer):  # type: ignore[misc]  # trl 
         teacher, lambda times the divergence from it is added (Equations 2 and 3); what
         is held back is measured by Equation 6 alone.
         """
+        if "source" in inputs:
+            return self._summed_together(model, inputs)
         columns, kept = predicted(inputs["labels"])
         reads = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         logits = logits_at(model, reads, columns, selects=self._selects, offset=self._offset)
@@ -46,3 +50,45 @@ class CompletionTrainer(NotedTrainer, SFTTrainer):  # type: ignore[misc]  # trl 
             far = self.teacher.divergence(self.model, reads, columns, kept, logits)
             total = total + self.teacher.weight * far
         return total, (kept != IGNORED).sum()
+
+    def _summed_together(
+        self, model: Any, inputs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of rows that are read together."""
+        reads = {n: inputs[n] for n in ("input_ids", "attention_mask", "position_ids")}
+        columns, where = inputs["source"].unique(return_inverse=True)
+        logits = logits_at(model, reads, columns, selects=self._selects, offset=self._offset)
+        total = torch.nn.functional.cross_entropy(  # Equation 6
+            logits[0, where], inputs["target"], reduction="sum"
+        )
+        return total, torch.tensor(len(where), device=total.device)
+
+    def shares(self, pack: SharedRows, dtype: torch.dtype) -> bool:
+        """Return whether one pass over rows together gives what passes one by one give.
+
+        Tried, because a network may know no mask of its own shape: those with windows or
+        with a recurrent state do not.
+        """
+        with self.unlearning():
+            try:
+                together = self._likelihood(pack)
+                apart = sum(self._likelihood(row) for row in pack.apart())
+            except (ValueError, RuntimeError, TypeError):
+                return False
+        return abs(together - apart) / len(pack.targets) <= SAME_PER_TOKEN.get(dtype, 1e-3)
+
+    def _likelihood(self, pack: SharedRows) -> float:
+        total, _ = self.summed_loss(self.model, self._prepare_inputs(shared_inputs(pack)))
+        return float(total)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+        """Return the learnt tokens of the whole optimiser step."""
+        if batch_samples and "target" in batch_samples[0]:
+            return torch.tensor(sum(len(b["target"]) for b in batch_samples), device=device)
+        return super()._get_num_items_in_batch(batch_samples, device)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Leave packs as they are: TRL would look for texts to make tokens of."""
+        if "pack" in dataset.column_names:
+            return dataset
+        return super()._prepare_dataset(dataset, *args, **kwargs)

@@ -27,7 +27,8 @@ class SharedRows:
         positions: Position of each token in its row.
         branches: 0 for a shared token, else the number of its row, from 1. A token sees
             the shared ones and those of its own row that come before it.
-        sources: For every learnt token, the place in the sequence that predicts it.
+        sources: For every learnt token, the place in the sequence that predicts it; it is
+            never a shared one.
         targets: The learnt tokens.
     """
 
@@ -36,6 +37,32 @@ class SharedRows:
     branches: tuple[int, ...]
     sources: tuple[int, ...]
     targets: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return max(self.branches[-1:], default=0)
+
+    def apart(self) -> list[SharedRows]:
+        """Return its rows one by one, each with its own copy of the beginning."""
+        if self.rows == 1:
+            return [self]
+        learnt = list(zip(self.sources, self.targets, strict=True))
+        found = []
+        for number in range(1, self.rows + 1):
+            places = [n for n, branch in enumerate(self.branches) if branch in {0, number}]
+            where = {place: n for n, place in enumerate(places)}
+            own = [(where[s], t) for s, t in learnt if self.branches[s] == number]
+            found.append(
+                SharedRows(
+                    tuple(self.input_ids[n] for n in places),
+                    tuple(range(len(places))),
+                    (1,) * len(places),
+                    tuple(s for s, _ in own),
+                    tuple(t for _, t in own),
+                )
+            )
+        return found
 
 
 def group_rows(rows: Sequence[TokenisedRow], most: int, longest: int) -> list[tuple[int, ...]]:
@@ -102,9 +129,6 @@ def shared_rows(rows: Sequence[TokenisedRow]) -> SharedRows:
         branches += [number] * (len(row.input_ids) - common)
         for at, label in enumerate(row.labels):
             if label != IGNORED and at > 0:
-                before = at - 1
-                sources.append(before if before < common else before + shift)
+                sources.append(at - 1 + shift)  # never shared, see _own_beginning
                 targets.append(label)
-    return SharedRows(
-        tuple(ids), tuple(positions), tuple(branches), tuple(sources), tuple(targets)
-    )
+    return SharedRows(tuple(ids), tuple(positions), tuple(branches), tuple(sources), tuple(targets))

@@ -19,6 +19,7 @@ from reflectory.errors import TrainingError
 from reflectory.training.plan import StagePlan
 from reflectory.training.processes import Processes
 from reflectory.training.resume import Schedule, WorkFolder
+from reflectory.training.sharing import SharedRows
 from reflectory.training.tokens import TokenisedPair, TokenisedRow
 
 if TYPE_CHECKING:
@@ -146,27 +147,51 @@ def run_stage(
 
 def _supervised(
     plan: StagePlan,
-    learnt: Sequence[TokenisedRow],
+    learnt: Sequence[TokenisedRow | SharedRows],
     held_back: Sequence[TokenisedRow],
     shop: Workshop,
     scratch: str,
     callback: Any,
 ) -> Any:
+    import torch
     from datasets import Dataset
 
     from reflectory.training.arguments import trl_arguments
     from reflectory.training.sft import CompletionTrainer
+    from reflectory.training.sharing_batches import SharedCollator
+
+    def collated(row: dict[str, list[int]]) -> dict[str, Any]:
+        batch = {name: torch.tensor([values]) for name, values in row.items()}
+        return batch | {"attention_mask": torch.ones_like(batch["input_ids"])}
 
     def plain(row: TokenisedRow) -> dict[str, list[int]]:
         return {"input_ids": list(row.input_ids), "labels": list(row.labels)}
 
-    trainer = CompletionTrainer(
-        model=shop.model,
-        args=trl_arguments("sft", shop.config, plan, **_place(shop, scratch)),
-        train_dataset=Dataset.from_list([plain(row) for row in learnt]),
-        processing_class=shop.tokenizer,
-        callbacks=[callback],
-    )
+    def made(items: list[dict[str, Any]], arguments: Any, **options: Any) -> CompletionTrainer:
+        return CompletionTrainer(
+            model=shop.model,
+            args=arguments,
+            train_dataset=Dataset.from_list(items),
+            processing_class=shop.tokenizer,
+            callbacks=[callback],
+            **options,
+        )
+
+    arguments = trl_arguments("sft", shop.config, plan, **_place(shop, scratch))
+    packs = [item for item in learnt if isinstance(item, SharedRows)]
+    if packs:
+        numbered = [{"pack": number} for number in range(len(packs))]
+        trainer = made(numbered, arguments, data_collator=SharedCollator(packs))
+        several = min((p for p in packs if p.rows > 1), key=lambda p: len(p.input_ids))
+        if not trainer.shares(several, shop.dtype):
+            apart = [row for pack in packs for row in pack.apart()]
+            arguments.gradient_accumulation_steps = shop.config.batch_size
+            numbered = [{"pack": number} for number in range(len(apart))]
+            trainer = made(numbered, arguments, data_collator=SharedCollator(apart))
+        trainer.held_back = [collated(plain(row)) for row in held_back]
+        return trainer
+    rows = [plain(row) for row in learnt if isinstance(row, TokenisedRow)]
+    trainer = made(rows, arguments)
     trainer.teacher = shop.teacher
     trainer.held_back = [trainer.data_collator([plain(row)]) for row in held_back]
     return trainer
@@ -224,7 +249,6 @@ def _place(shop: Workshop, scratch: str) -> dict[str, Any]:
         "folder": scratch,
         "device": shop.device,
         "dtype": shop.dtype,
-        "group": shop.group,
     }
 
 

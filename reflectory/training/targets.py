@@ -14,6 +14,9 @@ import torch
 
 from reflectory.training.tokens import IGNORED
 
+SAME_PER_TOKEN = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+"""Largest difference in nats per token by which two ways to compute one thing may differ."""
+
 
 def base_of(model: Any) -> Any:
     """Return the transformers model inside a PEFT model, or the model itself."""

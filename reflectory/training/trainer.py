@@ -221,7 +221,7 @@ def _train(
     outcomes = []
     for plan in material.plan.stages:
         learnt, held = material.of(plan.objective)
-        outcomes.append(run_stage(plan, learnt.rows, held.rows, shop))
+        outcomes.append(run_stage(plan, learnt, held, shop))
     return model, outcomes
 
 

@@ -50,6 +50,7 @@ def plan_for(count, config, micro_batch=1, *, checkpointing=False, objective="sf
         rows=count,
         steps=steps,
         micro_batch=micro_batch,
+        accumulation=config.batch_size // micro_batch,
         checkpointing=checkpointing,
         tokens=0,
         flops=0.0,

@@ -72,6 +72,7 @@ def trainer_for(base, rows, tmp_path, config=SMALL, *, micro_batch=1, disturb=0.
         rows=len(rows),
         steps=math.ceil(len(rows) / config.batch_size),
         micro_batch=micro_batch,
+        accumulation=config.batch_size // micro_batch,
         checkpointing=False,
         tokens=0,
         flops=0.0,
