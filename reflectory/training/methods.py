@@ -139,7 +139,7 @@ def _keys_and_values_of_tokens(model: Any, config: MethodConfig) -> Any:
 
     Equations 20 to 22 say what is learnt and not from where. PEFT begins with normal
     noise, which is nothing the layers ever saw; what the model makes of tokens of its
-    own, the first of them at the place where attention rests, disturbs it least (Li and
+    own, the first of them at the place where attention rests, disturbs it little (Li and
     Liang 2021 begin with real words).
 
     Returns:
