@@ -45,8 +45,8 @@ class Sources:
         verifier: Finds the evidence for what the student says; words are compared
             when ``None``.
         stop_rules: Rules that replace the configured ones, or ``None``.
-        teacher_adapter: Folder of a LoRA adapter, or ``None``.
-        student_adapter: Folder of a LoRA adapter, or ``None``.
+        teacher_adapter: Folder of an adapter, or ``None``.
+        student_adapter: Folder of an adapter, or ``None``.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` or ``float32``.
         calibration_folder: Where calibrations of graders are kept, or ``None``

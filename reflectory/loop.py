@@ -52,8 +52,8 @@ class ReflectiveLoop:
         verifier: Finds the evidence for what the student says, an object that meets
             :class:`~reflectory.agents.verification.Verifier`; words are compared when ``None``.
         stop_rules: Replace the rules that the configuration names.
-        teacher_adapter: Folder of a LoRA adapter for the teacher.
-        student_adapter: Folder of a LoRA adapter for the student.
+        teacher_adapter: Folder of an adapter for the teacher.
+        student_adapter: Folder of an adapter for the student.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``; the last one
             gives the same trajectories on every run.

@@ -42,7 +42,7 @@ def run(
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
     student: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    student_adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter.")] = None,
+    student_adapter: Annotated[str | None, typer.Option(help="Folder of an adapter.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="T.")] = None,
     epsilon: Annotated[float | None, typer.Option(help="Threshold of Equation 32.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.")] = None,

@@ -36,8 +36,8 @@ class RunConfig(Settings):
         instructions: A file (one per line, or JSON Lines with ``instruction``) or a list.
         teacher: ``local``, ``local:PATH_OR_HUB_ID`` or ``PROVIDER:MODEL``.
         student: The same; it may be another model.
-        teacher_adapter: Folder of a LoRA adapter for the teacher.
-        student_adapter: Folder of a LoRA adapter for the student.
+        teacher_adapter: Folder of an adapter for the teacher.
+        student_adapter: Folder of an adapter for the student.
         embedder: ``local`` or ``local:PATH_OR_HUB_ID``.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` (processors) or ``float32``

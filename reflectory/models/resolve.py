@@ -49,7 +49,7 @@ def resolve_model(
             or anything that meets the protocol.
         device: Where a local model runs.
         dtype: Number format of a local model.
-        adapter: Folder of a LoRA adapter for ``local``, ``vllm:``, or ``openai:`` with
+        adapter: Folder of an adapter for ``local``; LoRA only for ``vllm:``, or ``openai:`` with
             a server of the user's own (:mod:`reflectory.models.server_lora`).
         progress: Is told how far the download of the default model is.
 

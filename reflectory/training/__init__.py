@@ -1,4 +1,4 @@
-"""Trajectories -> curated rows -> data sets -> LoRA adapters, with their lineage.
+"""Trajectories -> curated rows -> data sets -> adapters, with their lineage.
 
 Importing this package loads no torch: :func:`train_adapter` imports it when called.
 """
