@@ -9,56 +9,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from reflectory.agents.practice.verb_forms import auxiliary_of, with_s
-from reflectory.retrieval.sentences import words
+from reflectory.agents.practice.lexicon import (
+    DEGREE,
+    EMPTY,
+    INVERTING,
+    NONE_OR_ALL,
+    OWN,
+    PLACE,
+    POINTING,
+    PROMISING,
+    STANDS_FOR,
+    THIRD,
+    TIME,
+    UNFINISHED,
+)
+from reflectory.agents.practice.verb_forms import auxiliary_of, is_bare, with_s
+from reflectory.agents.practice.wording import MOST_WORDS, Gap, gap_of, is_nameable, question_of
 from reflectory.retrieval.structure.chunks import Chunk, Item
 from reflectory.retrieval.structure.lexicon import BE, GROUPS
 from reflectory.retrieval.structure.parsing import ParsedSentence
 from reflectory.retrieval.structure.verbs import BASES
 
 _MOST_ANSWER_WORDS = 5
-_MOST_WORDS = 32
-_LEAST_WORDS = 4
-_TIME = words("in on")
-_PLACE = words("in at near from")
-_INVERTING = BE | words("has have had can could will would shall should may might must do does did")
-_EMPTY = words(
-    "thing things way ways example examples fact one ones part parts kind kinds type types other "
-    "others same many some several most use uses number amount form forms case cases result "
-    "results figure table section chapter text term terms due effect time"
-)
-"""Nouns that answer no question by themselves."""
-
-_UNFINISHED = words("being been be having")
-_STANDS_FOR = words("it he she they")
-_POINTING = words("this these those that such another other")
-_OWN = words("its his her their")
-_BROKEN = re.compile(r'[.!]"? |" *"')
-"""Two sentences that were not told apart, or a title that went with its brackets."""
-
-_SPACE_BEFORE = re.compile(r"\s+([,.;:?])")
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A stretch of a sentence, and the ways to ask for it.
-
-    Attributes:
-        answer: The stretch, without articles.
-        kind: ``date``, ``number``, ``name`` or ``phrase``.
-        questions: Ways to ask for it, none of which holds it.
-        clause: The rest of the sentence as a relative clause, as in *that Anna wrote*;
-            empty where there is none.
-        sentence: The sentence, as the passage has it but without brackets.
-    """
-
-    answer: str
-    kind: str
-    questions: tuple[str, ...]
-    clause: str
-    sentence: str
 
 
 class SentenceReader:
@@ -74,6 +47,7 @@ class SentenceReader:
         self.start = sentence.start
         self.subject = subject
         self.nouns = nouns
+        self.stands_for = subject if is_nameable(subject, text) else ""
 
     def gaps(self) -> Iterator[Gap]:
         """Yield the subject, then what stands behind the verb."""
@@ -86,9 +60,11 @@ class SentenceReader:
             return
         if gap := self._asked_for_subject(first, verb):
             yield gap
-        for at in range(verb + 1, len(self.chunks)):
-            asked = self.chunks[at].kind in {"n", "Y"}
-            if asked and (gap := self._asked_for_object(subject, verb, at)):
+        for at in range(verb + 1, min(len(self.chunks), verb + 1 + MOST_WORDS)):
+            kind = self.chunks[at].kind
+            if kind in {",", ";", "S", "R", "v", "("}:
+                return  # another clause; its verb has a subject of its own
+            if kind == "n" and (gap := self._asked_for_object(subject, verb, at)):
                 yield gap
 
     # -- where things are
@@ -119,7 +95,7 @@ class SentenceReader:
 
     def _is_finite(self, chunk: Chunk) -> bool:
         items = [i for i in self._items(chunk) if i.tag != "B"]
-        return bool(items) and items[0].tag in {"A", "V"} and items[0].lower not in _UNFINISHED
+        return bool(items) and items[0].tag in {"A", "V"} and items[0].lower not in UNFINISHED
 
     def _is_command(self, first: int) -> bool:
         """Return whether it begins as *Suppose a rock*, or with a number as headings do."""
@@ -141,19 +117,24 @@ class SentenceReader:
 
     def _subject(self, first: int, verb: int) -> str | None:
         """Return the words of the subject; ``None`` where they point to another sentence."""
-        head = self._items(self.chunks[first])[0]
+        items = self.items[self.chunks[first].first : self.chunks[verb].first]
+        head = items[0]
         whole = self._words(first, verb - 1)
-        if head.lower in _STANDS_FOR:
-            single = verb == first + 1
-            if not single or not self.subject:
-                return None
-            if head.lower == "they":
-                return None
-            return self.subject
-        if head.tag == "O" or head.lower in _POINTING:
+        if len(items) > MOST_WORDS or items[-1].tag in {"C", "P"}:
             return None
-        if self.subject and whole.casefold() in self.nouns:
-            return self.subject  # "The film", of which the first sentence says that it is one
+        if head.lower in STANDS_FOR:
+            single = verb == first + 1
+            return self.stands_for or None if single and head.lower != "they" else None
+        if head.lower in OWN and len(items) > 1:
+            if not self.stands_for or head.lower == "their":
+                return None
+            return f"{self.stands_for}'s {whole[len(head.lower) :].lstrip()}"
+        if head.tag == "O" or head.lower in POINTING or head.lower in NONE_OR_ALL:
+            return None
+        if verb == first + 1 and items[-1].lower in EMPTY and len(items) <= 2:
+            return None  # "The same was seen"
+        if self.stands_for and whole.casefold() in self.nouns:
+            return self.stands_for  # "The film", of which the first sentence says that it is one
         return whole
 
     # -- questions
@@ -167,33 +148,49 @@ class SentenceReader:
         rest = self._verb_phrase(verb)
         if not rest:
             return None
-        words = ("Who", "What") if kind == "name" else ("What",)
-        questions = [self._question(f"{word} {rest}") for word in words]
+        person = kind == "name" or self.items[self.chunks[first].last].tag == "N"
+        words = ("Who", "What") if person or self._is_kept_capital(answer) else ("What",)
+        questions = [question_of(f"{word} {rest}") for word in words]
         return self._gap(answer, kind, questions, f"that {rest}")
 
     def _verb_phrase(self, verb: int) -> str:
         """Return verb and rest; a bare form gets the ending that *what* asks for."""
         items = list(self._items(self.chunks[verb]))
-        rest = self.text[items[0].start : self._stop(verb)].strip(" ,;:.")
+        stop = self._stop(verb)
+        if self._points_back(verb, stop):
+            return ""
+        rest = self.text[items[0].start : stop].strip(" ,;:.")
         at = next(n for n, i in enumerate(items) if i.tag != "B")
         word = items[at]
-        if word.tag == "V" and word.lower in BASES:
+        if (word.tag == "V" and is_bare(word.lower)) or word.lower in {"do", "have"}:
             before = self.text[items[0].start : word.start]
             rest = before + with_s(word.lower) + rest[len(before) + len(word.lower) :]
         return rest
 
+    def _points_back(self, verb: int, stop: int) -> bool:
+        """Return whether *it* or *them* stands behind a verb before any noun it could mean."""
+        for item in self.items[self.chunks[verb].last + 1 :]:
+            if item.start >= stop or item.tag in {"N", "W"}:
+                return False
+            if item.lower in THIRD and item.tag == "O":
+                return True
+        return False
+
     def _asked_for_object(self, subject: str, verb: int, at: int) -> Gap | None:
-        if any(c.kind in {",", ";", "S", "R", "v", "("} for c in self.chunks[verb + 1 : at]):
-            return None  # another clause; its verb has a subject of its own
         answer, kind = self._answer(at)
         if not answer:
             return None
         following = self.chunks[at + 1] if at + 1 < len(self.chunks) else None
         if self.chunks[at - 1].kind == "C":
             return None  # one of several
-        if following is not None and following.kind in {"C", "n", "R"}:
+        if following is not None and following.kind in {"C", "n", "R", "v"}:
             return None
-        copula = self._items(self.chunks[verb])[-1].lower in BE
+        if self._goes_on(at) or self._items(self.chunks[verb])[-1].lower in DEGREE:
+            return None
+        main = self._main(verb)
+        if main in PROMISING:
+            return None
+        copula = main in BE
         if copula and kind == "phrase":
             if at > verb + 1 and self.chunks[verb + 1].kind == "n":
                 return None  # inside of what the subject is
@@ -208,33 +205,59 @@ class SentenceReader:
         start = self._items(self.chunks[at])[0].start
         between = self.text[self._items(self.chunks[verb])[-1].end : start].strip()
         after = self.text[self._items(self.chunks[at])[-1].end : self._stop(at)].strip(" ,;:.")
-        if not between and kind == "phrase" and self._is_adjective(verb, at):
+        if kind == "phrase" and self._is_adjective(verb, at):
             return None
         preposition = between.rpartition(" ")[2].lower()
         without = between[: len(between) - len(preposition)].strip()
         questions = []
+        strands = self._can_strand(verb, at, preposition, after)
         for word, middle in self._ways(kind, preposition, between, without):
+            if middle and middle == between and not strands:
+                continue
             questions.append(
-                self._question(" ".join(w for w in (word, auxiliary, lead, middle, after) if w))
+                question_of(" ".join(w for w in (word, auxiliary, lead, middle, after) if w))
             )
         said = self.text[self._items(self.chunks[verb])[0].start : start].strip()
         clause = "" if kind in {"date", "number"} else f"that {subject} {said} {after}".strip()
         return self._gap(answer, kind, questions, clause)
+
+    def _can_strand(self, verb: int, at: int, preposition: str, after: str) -> bool:
+        """Return whether a preposition can stay behind: not deep inside of a noun phrase."""
+        inner = self.chunks[verb + 1 : at]
+        nouns = sum(c.kind == "n" for c in inner)
+        if [c.kind for c in inner[-2:]] == ["P", "P"]:
+            return False  # "at about ten"
+        return not (nouns > 1 or (nouns and preposition == "of" and after))
+
+    def _goes_on(self, at: int) -> bool:
+        """Return whether a second verb follows, as in *took the train in May and went home*."""
+        for n in range(at + 1, len(self.chunks) - 1):
+            kind = self.chunks[n].kind
+            if kind in {",", ";", "S"}:
+                return False
+            if kind == "C" and self.chunks[n + 1].kind == "v":
+                return True
+        return False
+
+    def _main(self, verb: int) -> str:
+        """Return the last word of a verb group that is no adverb."""
+        kept = [i.lower for i in self._items(self.chunks[verb]) if i.tag != "B"]
+        return kept[-1] if kept else ""
 
     def _ways(
         self, kind: str, preposition: str, between: str, without: str
     ) -> Iterator[tuple[str, str]]:
         """Yield question words with what stands between the verb and the gap."""
         if kind == "date":
-            if preposition in _TIME:
+            if preposition in TIME:
                 yield "When", without
             elif not between:
                 yield "When", ""
         elif kind == "name":
-            if preposition in _PLACE:
+            if preposition in PLACE:
                 yield "Where", (between if preposition == "from" else without)
             yield "What", between
-            if preposition not in _PLACE:
+            if preposition not in PLACE:
                 yield "Who", between
         elif kind == "phrase":
             yield "What", between
@@ -248,8 +271,8 @@ class SentenceReader:
         word = items[at]
         before = self.text[items[0].start : word.start].strip()
         rest = self.text[word.end : items[-1].end].strip()
-        lowered = subject if subject == self.subject else self._lowered(subject)
-        if word.lower in _INVERTING:
+        lowered = self._lowered(subject)
+        if word.lower in INVERTING:
             if word.lower in {"has", "have", "had"} and not rest:
                 form = auxiliary_of(word.lower)
                 if word.lower == "have":
@@ -269,13 +292,13 @@ class SentenceReader:
         """Return the words of a noun phrase without its article, and what they are."""
         items = self._items(self.chunks[at])
         while items and items[0].tag == "D":
-            if items[0].lower in _POINTING or items[0].lower in _OWN:
+            if items[0].lower in POINTING | OWN | NONE_OR_ALL:
                 return "", ""
             items = items[1:]
         if not items or any(i.possessive for i in items[-1:]):
             return "", ""
-        text = self.text[items[0].start : items[-1].end]
-        words = text.split()
+        words = self.text[items[0].start : items[-1].end].split()
+        text = " ".join(words)
         if not 1 <= len(words) <= _MOST_ANSWER_WORDS or len(text) < 3:
             return "", ""
         if items[0].tag == "Y" and len(items) == 1:
@@ -284,15 +307,17 @@ class SentenceReader:
             return text, "name"
         if items[0].tag == "U":
             return (text, "number") if len(items) > 1 else ("", "")
-        if words[-1].lower() in _EMPTY or (len(words) == 1 and text.lower() in GROUPS):
+        if words[-1].lower() in EMPTY or (len(words) == 1 and text.lower() in GROUPS):
             return "", ""
         return text, "phrase"
 
     def _is_adjective(self, verb: int, at: int) -> bool:
-        """Return whether *is WORD* says what a thing is like and not what it is."""
+        """Return whether *is WORD* or *grew fairly WORD* says how and not what."""
         items = list(self._items(self.chunks[at]))
-        copula = self._items(self.chunks[verb])[-1].lower in BE
-        return copula and items[0].tag != "D" and len(items) == 1
+        if items[0].tag != "W" or len(items) > 1:
+            return False
+        adverb = self.items[self.chunks[at].first - 1].tag == "B"
+        return adverb or (at == verb + 1 and self._main(verb) in BE)
 
     def _stop(self, at: int) -> int:
         """Return the offset where the clause of a chunk ends."""
@@ -301,31 +326,32 @@ class SentenceReader:
                 return self._items(chunk)[0].start
         return self.end
 
-    def _question(self, text: str) -> str:
-        text = _SPACE_BEFORE.sub(r"\1", " ".join(text.split())).rstrip(" .,;:!")
-        return text[:1].upper() + text[1:] + "?"
-
     def _gap(self, answer: str, kind: str, questions: list[str], clause: str) -> Gap | None:
-        kept = tuple(
-            q
-            for q in questions
-            if _LEAST_WORDS <= len(q.split()) <= _MOST_WORDS
-            and answer.casefold() not in q.casefold()
-            and not _BROKEN.search(q)
-            and q.count('"') % 2 == 0
-        )
-        if not kept:
-            return None
-        sentence = " ".join(self.text[self.start : self.end].split())
-        return Gap(answer, kind, kept, " ".join(clause.split()), sentence)
+        return gap_of(answer, kind, questions, clause, self.text[self.start : self.end])
 
     def _lowered(self, subject: str) -> str:
         """Return a subject as it is written inside a sentence."""
         first = subject.split(" ")[0]
-        is_name = any(
-            item.tag == "N" and self.text.startswith(subject, item.start) for item in self.items
-        ) or (len(first) > 1 and not first[1:].islower())
+        if first in {"The", "A", "An"}:
+            return subject[:1].lower() + subject[1:]
+        if self.stands_for and subject.startswith(self.stands_for):
+            return subject
+        is_name = (
+            any(
+                item.tag == "N" and self.text.startswith(subject, item.start) for item in self.items
+            )
+            or (len(first) > 1 and not first[1:].islower())
+            or self._is_kept_capital(subject)
+        )
         return subject if is_name else subject[:1].lower() + subject[1:]
+
+    def _is_kept_capital(self, text: str) -> bool:
+        """Return whether a single word is a name: the title has it, and only with a capital."""
+        return (
+            text[:1].isupper()
+            and text in self.subject.split()
+            and re.search(rf"\b{re.escape(text.lower())}\b", self.text) is None
+        )
 
     def _items(self, chunk: Chunk) -> list[Item]:
         return self.items[chunk.first : chunk.last + 1]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeVar
 
-from reflectory.agents.practice.clauses import Gap
 from reflectory.agents.practice.gaps import class_of, gaps_in
+from reflectory.agents.practice.wording import Gap
 from reflectory.retrieval.structure import name_key
 from reflectory.types import Passage
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 
-from reflectory.agents.practice.clauses import Gap, SentenceReader
+from reflectory.agents.practice.clauses import SentenceReader
+from reflectory.agents.practice.wording import Gap
 from reflectory.retrieval.structure.chunks import Item
-from reflectory.retrieval.structure.lexicon import BE
+from reflectory.retrieval.structure.lexicon import ADVERBS, BE
 from reflectory.retrieval.structure.parsing import ParsedSentence, parse
+from reflectory.retrieval.structure.tokens import date_spans
 
 _CLASS_WORDS = 5
-_BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
-_BORN = re.compile(
-    r"^(?P<who>[^()]{2,60}?)\s*\((?:[^()]*?;\s*)?born\s+(?P<when>[^();,]{4,30}\d{4})"
-)
+_YEAR = re.compile(r"\d{4}")
+# No run of white space is entered in its middle, so that a line of blanks takes linear time.
+_BRACKETS = re.compile(r"(?<!\s)\s*+[(\[][^()\[\]]*[)\]]|[(\[][^()\[\]]*[)\]]")
+_BORN = re.compile(r"(?P<who>[^\W\d_][^()?!\n]{1,60})\((?:[^()]*?;\s*)?born\b(?P<rest>[^()]{4,60})")
 
 
 def gaps_in(text: str, subject: str = "") -> list[Gap]:
@@ -26,20 +28,34 @@ def gaps_in(text: str, subject: str = "") -> list[Gap]:
 
     Args:
         text: A passage.
-        subject: What its document is about, which *it*, *he* or *she* at the head of a
-            sentence stands for; sentences that begin so are left out without it.
+        subject: What its document is about, which *it*, *he*, *she* or *its* at the head of
+            a sentence stands for. Sentences that begin so are left out without it, and
+            where it is no name (*The case for a comet*).
     """
     found: list[Gap] = []
-    if born := _BORN.match(text):
-        who, when = born["who"].strip(" ,"), born["when"].strip()
-        found.append(Gap(when, "date", (f"When was {who} born?",), "", f"{who} was born {when}."))
+    if birth := _birth(text):
+        found.append(birth)
     plain = _BRACKETS.sub("", text)
     _, sentences = parse(plain)
     nouns = _nouns_of(sentences) if subject else frozenset()
     for sentence in sentences:
         if not sentence.heading and not plain[sentence.start : sentence.end].endswith("?"):
             found += SentenceReader(plain, sentence, subject, nouns).gaps()
-    return found
+    said = " ".join(text.split())  # a name that went round a bracket is no stretch of it
+    return [gap for gap in found if gap.answer in said]
+
+
+def _birth(text: str) -> Gap | None:
+    """Return the date in *Anna Smith (born 3 May 1950)*, which an article begins with."""
+    born = _BORN.match(text)
+    if born is None:
+        return None
+    who = " ".join(born["who"].split()).strip(" ,")
+    dates = date_spans(born["rest"])
+    when = " ".join(born["rest"][slice(*dates[0])].split()) if dates else ""
+    if not _YEAR.search(when) or when in who or len(who) < 2:
+        return None
+    return Gap(when, "date", (f"When was {who} born?",), "", f"{who} was born {when}.")
 
 
 def class_of(text: str) -> str:
@@ -74,5 +90,6 @@ def _complement(sentences: list[ParsedSentence]) -> list[Item] | None:
             if items[chunk.last].lower not in BE or following.kind != "n":
                 return None
             found = items[following.first : following.last + 1]
-            return found if found[0].tag == "D" and found[-1].tag == "W" else None
+            noun = found[-1].tag == "W" and found[-1].lower not in ADVERBS
+            return found if noun and found[0].tag == "D" else None
     return None

@@ -30,6 +30,7 @@ _IRREGULAR = dict(
 _UNCHANGED = words(
     "beat bet broadcast burst cast cost cut hit hurt let put quit read set shed shut split spread"
 )
+_THIRD = {"be": "is", "do": "does", "go": "goes", "have": "has"}
 _VOWELS = "aeiou"
 
 
@@ -46,11 +47,18 @@ def _base_of_present() -> dict[str, str]:
 
 def with_s(base: str) -> str:
     """Return the third person of the present of a bare form."""
+    if base in _THIRD:
+        return _THIRD[base]
     if base.endswith(("s", "x", "z", "ch", "sh")):
         return base + "es"
     if base.endswith("y") and base[-2:-1] not in _VOWELS:
         return base[:-1] + "ies"
     return base + "s"
+
+
+def is_bare(verb: str) -> bool:
+    """Return whether a finite verb is in its bare form and not in the past, as *read* may be."""
+    return verb in BASES and verb not in _UNCHANGED and verb not in _IRREGULAR
 
 
 def _regular_past(base: str) -> tuple[str, ...]:
@@ -77,6 +85,6 @@ def auxiliary_of(verb: str) -> tuple[str, str] | None:
         return "did", _past_of_regular()[verb]
     if verb in _base_of_present():
         return "does", _base_of_present()[verb]
-    if verb in BASES and verb not in _UNCHANGED:
+    if is_bare(verb):
         return "do", verb
     return None
