@@ -21,7 +21,9 @@ _MOST_RIVALS = 6
 _MOST_WORDS = 36
 _YEAR = re.compile(r"\b(\d{4})\b")
 _T = TypeVar("_T")
-_QUALIFIER = re.compile(r"\s*\([^()]*\)\s*$")
+_QUALIFIER = re.compile(r"(?<!\s)\s*+\([^()]*\)\s*$")
+_BORN = re.compile(r"When was (.+) born\?")
+_PLURALS = {"human": "humans", "person": "people", "child": "children"}
 
 
 @dataclass(frozen=True)
@@ -102,30 +104,29 @@ class Drafter:
         if not kind:
             return
         described = f"the {kind} {gap.clause}"
+        # As a whole word, and not as "Lake Roe's bottom": what is described takes no 's.
+        named = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w|['’]s)", re.IGNORECASE)  # noqa: RUF001
+        if named.search(described):
+            return  # it would be called by name all the same
         for question in self._gaps[other.id]:
             ways = tuple(
-                q.replace(subject, described, 1)
+                q[: at.start()] + described + q[at.end() :]
                 for q in question.questions
-                if subject in q
+                if (at := named.search(q))
                 and len(q.split()) + len(described.split()) <= _MOST_WORDS
                 and question.answer.casefold() not in described.casefold()
             )
             if ways and name_key(question.answer) != name_key(gap.answer):
-                rivals = (*self._rivals(question, other), gap.answer)[:_MOST_RIVALS]
+                rivals = (gap.answer, *self._rivals(question, other))[:_MOST_RIVALS]
                 yield Draft("bridge", question.answer, ways, (passage, other), rivals)
 
     def _earlier(self, most: int) -> Iterator[Draft]:
-        """Yield who of two was born first, by dates that their passages open with."""
-        born: list[tuple[int, Passage]] = []
-        for passage in self._first:
-            for gap in self._gaps[passage.id]:
-                found = _YEAR.search(gap.answer)
-                if gap.kind == "date" and found and " was born " in gap.sentence:
-                    born.append((int(found[1]), passage))
+        """Yield who of two was born first, by dates that their first passages state."""
+        born = [(year, p) for p in self._first if (year := self._birth_year(p)) is not None]
         for (year, one), (other_year, other) in self._pairs(born, most):
-            if year != other_year:
+            a, b = subject_of(one), subject_of(other)
+            if year != other_year and a.casefold() != b.casefold():
                 first, second = (one, other) if year < other_year else (other, one)
-                a, b = subject_of(one), subject_of(other)
                 yield Draft(
                     "comparison",
                     subject_of(first),
@@ -134,8 +135,23 @@ class Drafter:
                     (subject_of(second),),
                 )
 
+    def _birth_year(self, passage: Passage) -> int | None:
+        """Return when the subject of a document was born, and not when its children were."""
+        said = " ".join(passage.text.split())
+        for gap in self._gaps[passage.id]:
+            found = _YEAR.search(gap.answer)
+            asked = _BORN.fullmatch(gap.questions[0])
+            if gap.kind == "date" and found and asked:
+                who = asked[1]
+                if who == subject_of(passage) or said.startswith(who):
+                    return int(found[1])
+        return None
+
     def _alike(self, most: int) -> Iterator[Draft]:
-        """Yield whether two are both of a kind, as their first sentences say it."""
+        """Yield whether two are both of a kind, as their first sentences say it.
+
+        Not of a kind is only what says nothing of it: an actor may be a director too.
+        """
         kinds = [(class_of(p.text), p) for p in self._first]
         known = [(kind, p) for kind, p in kinds if kind and subject_of(p)]
         by_head: dict[str, list[tuple[str, Passage]]] = defaultdict(list)
@@ -151,6 +167,10 @@ class Drafter:
                 if (head.casefold() == second_kind.split()[-1].casefold()) is not wanted:
                     continue
                 a, b = subject_of(one), subject_of(two)
+                if a.casefold() == b.casefold() or (
+                    not wanted and head.casefold() in two.text.casefold()
+                ):
+                    continue
                 yield Draft(
                     "comparison",
                     "yes" if wanted else "no",
@@ -163,15 +183,16 @@ class Drafter:
                     break
 
     def _pairs(self, items: Sequence[_T], most: int) -> list[tuple[_T, _T]]:
-        """Return pairs of different items, drawn; each item in few of them."""
-        order = list(items)
-        found: list[tuple[_T, _T]] = []
+        """Return pairs of different items, drawn; each item in few of them, no pair twice."""
+        order = list(range(len(items)))
+        found: dict[frozenset[int], tuple[_T, _T]] = {}
         for _ in range(3):
             self._random.shuffle(order)
-            found += zip(order[::2], order[1::2], strict=False)
+            for one, other in zip(order[::2], order[1::2], strict=False):
+                found.setdefault(frozenset({one, other}), (items[one], items[other]))
             if len(found) >= most:
                 break
-        return found[:most]
+        return list(found.values())[:most]
 
     def _rivals(self, gap: Gap, passage: Passage) -> tuple[str, ...]:
         own = gap.answer.casefold()
@@ -181,8 +202,9 @@ class Drafter:
 
     @cached_property
     def _first(self) -> list[Passage]:
-        """The first passages of the documents that have a title."""
-        return [p for p in self.passages if p.start == 0 and p.title]
+        """The first passages of the documents that have a title, one of each."""
+        first = {p.document_id: p for p in reversed(self.passages) if p.start == 0}
+        return [p for p in reversed(first.values()) if subject_of(p)]
 
     @cached_property
     def _about(self) -> dict[str, list[Passage]]:
@@ -199,6 +221,8 @@ def subject_of(passage: Passage) -> str:
 
 
 def _plural(noun: str) -> str:
+    if noun.lower() in _PLURALS:
+        return _PLURALS[noun.lower()]
     if noun.endswith("s"):
         return noun
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from reflectory.agents.practice.clauses import SentenceReader
+from reflectory.agents.practice.lexicon import EMPTY
 from reflectory.agents.practice.wording import Gap
 from reflectory.retrieval.structure.chunks import Item
 from reflectory.retrieval.structure.lexicon import ADVERBS, BE
@@ -90,6 +91,6 @@ def _complement(sentences: list[ParsedSentence]) -> list[Item] | None:
             if items[chunk.last].lower not in BE or following.kind != "n":
                 return None
             found = items[following.first : following.last + 1]
-            noun = found[-1].tag == "W" and found[-1].lower not in ADVERBS
+            noun = found[-1].tag == "W" and found[-1].lower not in ADVERBS | EMPTY
             return found if noun and found[0].tag == "D" else None
     return None
