@@ -42,11 +42,11 @@ from reflectory.training.rows import (
     TrainingRow,
     assistant,
 )
-from reflectory.types import CandidateSet
+from reflectory.types import CandidateSet, Passage
 
 PRACTICE = PracticeConfig(questions=60, attempts=0)
 CANDIDATES = CandidateConfig(samples=4)
-CURATION = CurationConfig()
+CURATION = CurationConfig(questions=False)
 TRAINING = TrainingConfig(
     batch_size=4, epochs=1, learning_rate=5e-4, max_length=900, preference_epochs=1
 )
@@ -83,14 +83,14 @@ class Bench:
 
     async def run(self) -> None:
         """Make what is missing."""
-        self.contexts = await self.corpus.contexts()
+        self.contexts = await self.read_contexts()
         await self.answer("base", None)
         await self.answer("base, two examples", None, prompts={"student.answer": EXAMPLES})
         first = await self.practise("1", None, self.seed, [])
         arms = {
+            "rows of this project, SFT": (first["rows"], []),
             "SFT, unfiltered samples": (_samples(first["sets"], agreeing=False), []),
             "SFT, agreeing samples": (_samples(first["sets"], agreeing=True), []),
-            "rows of this project, SFT": (first["rows"], []),
             "rows of this project, SFT then DPO": (first["rows"], first["pairs"]),
         }
         for name, (rows, pairs) in arms.items():
@@ -102,6 +102,15 @@ class Bench:
         rows = [*first["rows"], *second["rows"]]  # Equation 4
         await self.answer("two rounds", self.train("two rounds", rows, [], parent))
         await self.pool.aclose()
+
+    async def read_contexts(self) -> list[Any]:
+        """Return what is read for the test; it is found once for all seeds."""
+        file = self.args.work / f"{self.args.part}-contexts.json"
+        if not file.exists():
+            found = [[p.model_dump() for p in c] for c in await self.corpus.contexts()]
+            file.write_text(json.dumps(found), encoding="utf-8")
+        contexts = json.loads(file.read_text(encoding="utf-8"))
+        return [[Passage.model_validate(p) for p in context] for context in contexts]
 
     async def practise(
         self, name: str, adapter: Path | None, seed: int, asked: list[str]

@@ -93,8 +93,8 @@ async def gather_candidates(
         drawn = await _samples(task, config, student) if task.samples else []
         found = [*task.what.candidates, *drawn]
         found += _stretches(task.what, found) if config.condense else []
-        if task.proposed:
-            found.append(Candidate(text=task.proposed, origin="teacher"))
+        if task.proposed:  # first, so that it stays the teacher's where others say the same
+            found.insert(0, Candidate(text=task.proposed, origin="teacher"))
         said = [c.text for c in drawn]
         unique = {_key(c.text): c for c in reversed(found) if normalise_answer(c.text)}
         ordered = [c for c in found if unique.get(_key(c.text)) is c]
