@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 from reflectory.agents.citations import content_words
 from reflectory.agents.practice.drafts import Draft, Drafter
@@ -55,7 +56,8 @@ class _Rated:
     fluency: float
     lead: float | None = None
     attempts: int = 1
-    draft_question: str = ""
+    before: _Rated | None = None
+    """By rule, where the wording is the teacher's."""
 
     @property
     def value(self) -> float:
@@ -71,10 +73,14 @@ class _Asked:
     texts: set[tuple[str, ...]] = field(default_factory=set)
 
     def is_new(self, question: str) -> bool:
-        return tuple(sorted(content_words(question))) not in self.texts
+        return self.key(question) not in self.texts
 
     def add(self, question: str) -> None:
-        self.texts.add(tuple(sorted(content_words(question))))
+        self.texts.add(self.key(question))
+
+    @staticmethod
+    def key(question: str) -> tuple[str, ...]:
+        return tuple(sorted(content_words(question)))
 
 
 async def write_practice(
@@ -142,7 +148,7 @@ class _Writer:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._passages = tuple(passages)
-        self._known = {p.id for p in passages}
+        self._places = {p.id: place for place, p in enumerate(passages)}
         self._config = config
         self._teacher = teacher
         self._prompts = prompts
@@ -150,7 +156,8 @@ class _Writer:
         self._rater = Rater(teacher, prompts, seed=config.seed)
         self._drafter = Drafter(passages, config.seed)
         self._random = random.Random(config.seed)
-        self._of_two = round(SESSION * config.multi_document)
+        self._of_two = math.ceil(SESSION * config.multi_document)
+        self._facts: dict[tuple[str, ...], asyncio.Task[list[_Rated]]] = {}
         self._asked = _Asked()
         for text in avoid:
             self._asked.add(text)
@@ -160,7 +167,7 @@ class _Writer:
         wanted = self._config.questions
         anchors = self._anchors(wanted)
         made: list[tuple[tuple[Passage, ...], list[_Rated]]] = []
-        count = 0
+        count = of_two = 0
         # In waves: a teacher rates many sessions at the same time, and what is chosen
         # depends on what was chosen before and never on who was ready first.
         while anchors and count < wanted:
@@ -170,7 +177,9 @@ class _Writer:
             rated = await asyncio.gather(*map(self._rated, contexts, wave))
             for context, (multi, facts) in zip(contexts, rated, strict=True):
                 most = min(SESSION, wanted - count)
-                chosen = self._best(multi, min(self._of_two, most), self._of_two)
+                due = math.floor(self._config.multi_document * (count + most) + 0.5) - of_two
+                chosen = self._best(multi, min(self._of_two, most, due), self._of_two)
+                of_two += len(chosen)
                 chosen += self._best(facts, most - len(chosen), _PER_PASSAGE)
                 if chosen:
                     made.append((context, chosen))
@@ -190,9 +199,14 @@ class _Writer:
             bridges = self._drafter.bridges()
             self._random.shuffle(bridges)
             multi = [*bridges, *self._drafter.comparisons(wanted)]
-        facts: dict[str, list[Draft]] = {}
+        by_document: dict[str, list[list[Draft]]] = defaultdict(list)
         for passage in self._passages:
-            facts.setdefault(passage.document_id, []).extend(self._drafter.facts(passage))
+            by_document[passage.document_id].append(self._drafter.facts(passage))
+        # One of each passage, then the next of each: sessions read different passages.
+        facts = {
+            name: [draft for turn in zip_longest(*drafts) for draft in turn if draft is not None]
+            for name, drafts in by_document.items()
+        }
         self.counts["drafted of two documents"] = len(multi)
         self.counts["drafted facts"] = sum(map(len, facts.values()))
         order = sorted(facts)
@@ -204,30 +218,34 @@ class _Writer:
     ) -> Iterator[Draft]:
         """Yield drafts document by document, those of two documents where they are due."""
         share = self._config.multi_document * SESSION / max(self._of_two, 1)
-        yielded = of_two = 0
+        pairs: dict[str, deque[int]] = defaultdict(deque)
+        for place, draft in enumerate(multi):
+            for name in draft.documents:
+                pairs[name].append(place)
+        used: set[int] = set()
+        yielded = 0
         for turn in range(max(map(len, facts.values()), default=0)):
             for name in order:
-                due = of_two < share * (yielded + 1)
-                pair = next((d for d in multi if name in d.documents), None) if due else None
-                if pair is not None:
-                    multi.remove(pair)
-                    of_two += 1
+                while pairs[name] and pairs[name][0] in used:
+                    pairs[name].popleft()
+                if pairs[name] and len(used) < share * (yielded + 1):
+                    used.add(pairs[name][0])
+                    yield multi[pairs[name].popleft()]
                 elif turn < len(facts[name]):
-                    pair = facts[name][turn]
+                    yield facts[name][turn]
                 else:
                     continue
                 yielded += 1
-                yield pair
 
     async def _context(self, anchor: Draft) -> tuple[Passage, ...]:
         """Return what a student would read for the anchor, with what it needs in any case."""
         found: list[Passage]
         if self._retrieve is not None:
             retrieved = await self._retrieve(anchor.questions[0])
-            found = [p for p in retrieved if p.id in self._known]
+            found = list({p.id: p for p in retrieved if p.id in self._places}.values())
             size = max(len(retrieved), len(anchor.passages))
         else:
-            at = self._passages.index(anchor.passages[0])
+            at = self._places[anchor.passages[0].id]
             found = list(self._passages[max(at - 1, 0) : at + 3])
             size = 4
         missing = [p for p in anchor.passages if p.id not in {q.id for q in found}]
@@ -249,11 +267,11 @@ class _Writer:
         if self._of_two > len(multi):
             more = [*within.bridges(), *within.comparisons(self._of_two)]
             multi += [d for d in more if d.questions != anchor.questions]
-        facts = [d for p in context for d in within.facts(p)]
-        return (
-            await self._checked(context, multi, self._of_two),
-            await self._checked(context, facts, SESSION),
-        )
+        key = tuple(p.id for p in context)
+        if key not in self._facts:  # few documents give the same context more than once
+            facts = [d for p in context for d in within.facts(p)]
+            self._facts[key] = asyncio.create_task(self._checked(context, facts, SESSION))
+        return await self._checked(context, multi, self._of_two), await self._facts[key]
 
     async def _checked(
         self, context: tuple[Passage, ...], drafts: Sequence[Draft], wanted: int
@@ -265,7 +283,9 @@ class _Writer:
         checked = await asyncio.gather(
             *(self._with_lead(context, item) for item in fluent[: _RATED * wanted])
         )
-        return sorted((item for item in checked if item is not None), key=lambda i: -i.value)
+        right = [item for item in checked if item is not None]
+        self.counts["left out: another answer is likelier"] += len(checked) - len(right)
+        return sorted(right, key=lambda item: -item.value)
 
     def _best(self, rated: Sequence[_Rated], wanted: int, per_passage: int) -> list[_Rated]:
         """Return the best that were not asked before, of each passage a few."""
@@ -286,10 +306,11 @@ class _Writer:
 
     def _settled(self, item: _Rated) -> _Rated:
         """Return a question with its final wording, which nothing else may have."""
-        if not item.draft_question:
+        if item.before is None:
             return item
-        if not self._asked.is_new(item.question):
-            return replace(item, question=item.draft_question)
+        same = self._asked.key(item.question) == self._asked.key(item.before.question)
+        if not same and not self._asked.is_new(item.question):
+            return replace(item.before, attempts=item.attempts)
         self._asked.add(item.question)
         self.counts["asked in the teacher's own words"] += 1
         return item
@@ -323,10 +344,7 @@ class _Writer:
             right = await self._rater.agrees(context, item.question, draft.answer)
         else:
             right = lead is None or lead >= self._config.minimum_lead
-        if right:
-            return replace(item, lead=lead)
-        self.counts["left out: another answer is likelier"] += 1
-        return None
+        return replace(item, lead=lead) if right else None
 
     async def _improved(self, context: tuple[Passage, ...], item: _Rated) -> _Rated:
         """Return the teacher's own question where it is better in both respects."""
@@ -351,5 +369,5 @@ class _Writer:
             if other is not None and (other.lead or 0.0) >= (best.lead or 0.0):
                 best = other
         if best is not item:
-            best = replace(best, draft_question=item.question)
+            best = replace(best, before=item)
         return replace(best, attempts=1 + self._config.attempts)
