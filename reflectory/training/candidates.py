@@ -129,8 +129,13 @@ def choose(choice: CandidateSet, config: CandidateConfig) -> CandidateSet:
     if cut:
         shorter = max(cut, key=lambda item: value(item[1]))
         gain = (shorter[1].score or 0.0) - (best[1].score or 0.0)
-        if gain >= config.minimum_gain:
+        is_shorter = len(shorter[1].text) < len(best[1].text)
+        if gain >= config.minimum_gain and (gain > 0.0 or is_shorter):
             best, reason = shorter, "a shorter answer with no lower grade"
+            if gain < 0.0:
+                reason = "a shorter answer, whose lower grade is near enough"
+            elif not is_shorter:
+                reason = "a stretch of an answer with a higher grade"
     return choice.model_copy(update={"chosen": best[0], "reason": reason})
 
 
@@ -138,7 +143,8 @@ def _tasks_of(
     trajectory: Trajectory, written: PracticeQuestion | None, rubrics: Mapping[str, str]
 ) -> list[_Task]:
     found = []
-    responses = [r for r in trajectory.responses if r.failure is None]
+    # One that could not be graded was said all the same, and is graded again here.
+    responses = [r for r in trajectory.responses if r.failure is None or r.failure.step == "grade"]
     if responses:
         graded = [r for r in responses if r.grade is not None]
         best = max(graded, key=lambda r: r.grade.score if r.grade else 0.0, default=responses[0])
@@ -204,17 +210,17 @@ async def _samples(task: _Task, config: CandidateConfig, student: Student) -> li
 
 def _stretches(what: CandidateSet, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return names, dates and phrases of the answers that the passages hold too."""
-    held = " ".join(f"{p.title} {p.text}" for p in (*what.context, *what.extra)).casefold()
+    passages = (*what.context, *what.extra)
+    held = f" {normalise_answer(' '.join(f'{p.title} {p.text}' for p in passages))} "
     asked = set(content_words(what.question))
     found: dict[str, Candidate] = {}
     for extraction in _EXTRACTOR.extract([c.text for c in candidates]):
         for mention in (*extraction.mentions, *extraction.phrases):
             words = content_words(mention.name)
-            known = mention.name.casefold() in held and not set(words) <= asked
-            if words and known and len(mention.name.split()) <= _STRETCH_WORDS:
-                found.setdefault(
-                    _key(mention.name), Candidate(text=mention.name, origin="condensed")
-                )
+            key = normalise_answer(mention.name)
+            known = f" {key} " in held and not set(words) <= asked
+            if words and key and known and len(mention.name.split()) <= _STRETCH_WORDS:
+                found.setdefault(key, Candidate(text=mention.name, origin="condensed"))
     return list(found.values())[:_MOST_STRETCHES]
 
 
