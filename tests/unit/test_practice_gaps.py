@@ -94,6 +94,8 @@ def test_what_is_no_plain_sentence_is_left_alone(text):
         ("Asteroid Day is held every year on 30 June.", "year"),
         ("The trees grew unusually fast.", "fast"),
         ("The line is not sharp.", "sharp"),
+        ("Growth takes place in the cells of the leaf.", "place"),
+        ("Cells called neurons carry electrical signals.", "Cells"),
         ("The river killed very few people.", "people"),
         ("The energy needed to melt ice is large.", "ice"),  # a reduced relative
         ("Anna Berg took the train in May and went home.", "train"),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from reflectory.agents.practice.lexicon import (
     DEGREE,
+    DESCRIBING,
     EMPTY,
     INVERTING,
     NONE_OR_ALL,
@@ -108,6 +109,8 @@ class SentenceReader:
         """Return whether the verb only describes, as in *the energy required to melt it is*."""
         if any(item.tag == "A" for item in self._items(self.chunks[verb])):
             return False
+        if self._main(verb) in DESCRIBING:
+            return True
         for chunk in self.chunks[verb + 1 :]:
             if chunk.kind in {",", ";", "S", "R", "C"}:
                 return False

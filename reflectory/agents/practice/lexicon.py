@@ -17,9 +17,12 @@ EMPTY = words(
     "thing things way ways example examples fact one ones part parts kind kinds type types other "
     "others same many some several most use uses number amount form forms case cases result "
     "results figure table section chapter text term terms due effect time none reason latter "
-    "former rest"
+    "former rest place advantage account"
 )
 """Nouns that answer no question by themselves."""
+
+DESCRIBING = words("called named known based")
+"""Without an auxiliary they say more of the noun before them: *cells called neurons*."""
 
 UNFINISHED = words("being been be having")
 STANDS_FOR = words("it he she they")
