@@ -38,6 +38,7 @@ _QUOTES = "\"'`*_ \t\u00a0\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb\u300c\u300d
 # Scripts without spaces between words: each of their letters counts as a word.
 _WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|\w+")
 _MIN_WORDS = 4
+_SCENE = frozenset(content_words("student students teacher teachers"))
 
 
 class Teacher:
@@ -117,7 +118,9 @@ class Teacher:
             completion = await self.model.complete(request)
             raw = completion.text
             text = read_question(raw)
-            reason = problem_with_question(text, instruction, asked)
+            reason = problem_with_question(text, instruction, asked) or _about_the_scene(
+                text, instruction, context
+            )
             if not reason:
                 return Question(text=text, attempts=attempt + 1)
         tries = self._config.question_attempts
@@ -187,6 +190,20 @@ class Teacher:
                 unsupported=tuple(unsupported),
             )
         )
+
+
+def _about_the_scene(text: str, instruction: str, context: Sequence[Passage]) -> str:
+    """Return why a question is about the examination itself and not about the documents.
+
+    A small model asks what "the student" thinks, as its prompt speaks of one.
+    """
+    asked = set(content_words(text)) & _SCENE
+    if not asked:
+        return ""
+    read = [instruction, *(f"{passage.title} {passage.text}" for passage in context)]
+    if any(asked & set(content_words(part)) for part in read):
+        return ""
+    return "it asks about the student, not about the documents"
 
 
 def read_question(raw: str) -> str:

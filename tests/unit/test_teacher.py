@@ -109,6 +109,15 @@ def test_the_instruction_and_earlier_questions_are_not_asked_again() -> None:
     assert len(model.requests) == 3
 
 
+def test_a_question_about_the_student_is_not_one_about_the_documents() -> None:
+    who, _, _ = teacher(["What did the student say about it?", GOOD])
+    assert ask(who).attempts == 2
+    school = [Passage(id="p", document_id="d", text="Each student has a desk.", start=0, end=24)]
+    who, _, _ = teacher(["What does each student have?"])
+    kept = who.ask(INSTRUCTION, LEVEL, "It was Florey.", school, iteration=0)
+    assert asyncio.run(kept).attempts == 1
+
+
 def test_a_model_that_can_be_prefilled_begins_with_another_starter_each_time() -> None:
     who, model, _ = teacher(["no"], capabilities=PREFILL, question_attempts=4)
     for iteration in (0, 1):
