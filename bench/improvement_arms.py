@@ -35,6 +35,7 @@ from reflectory.runs.instructions import Instruction
 from reflectory.training import curate, refine, train_adapter
 from reflectory.training.candidates import gather_candidates
 from reflectory.training.curation import CurationTools
+from reflectory.training.rehearsal import rehearsal_rows
 from reflectory.training.rows import (
     Message,
     PreferenceRow,
@@ -47,8 +48,9 @@ from reflectory.types import CandidateSet, Passage
 PRACTICE = PracticeConfig(questions=60, attempts=0)
 CANDIDATES = CandidateConfig(samples=4)
 CURATION = CurationConfig(questions=False)
+REHEARSED = 40
 TRAINING = TrainingConfig(
-    batch_size=4, epochs=1, learning_rate=5e-4, max_length=900, preference_epochs=1
+    batch_size=4, epochs=2, learning_rate=3e-4, max_length=900, preference_epochs=1
 )
 LOOP = LoopConfig(
     max_iterations=1,
@@ -87,19 +89,21 @@ class Bench:
         await self.answer("base", None)
         await self.answer("base, two examples", None, prompts={"student.answer": EXAMPLES})
         first = await self.practise("1", None, self.seed, [])
+        kept = list(await rehearsal_rows(self.base, REHEARSED, seed=self.seed))
         arms = {
-            "rows of this project, SFT": (first["rows"], []),
+            "rows of this project, SFT": ([*first["rows"], *kept], []),
             "SFT, unfiltered samples": (_samples(first["sets"], agreeing=False), []),
             "SFT, agreeing samples": (_samples(first["sets"], agreeing=True), []),
-            "rows of this project, SFT then DPO": (first["rows"], first["pairs"]),
         }
         for name, (rows, pairs) in arms.items():
             await self.answer(name, self.train(name, rows, pairs))
         await self.cut(first["rows"])
         parent = self.folder / slug("rows of this project, SFT")
+        name = "rows of this project, SFT then DPO"
+        await self.answer(name, self.train(name, [], first["pairs"], parent))
         asked = [s.question for s in first["sets"]]
         second = await self.practise("2", parent, self.seed + 1000, asked)
-        rows = [*first["rows"], *second["rows"]]  # Equation 4
+        rows = [*first["rows"], *second["rows"], *kept]  # Equation 4
         await self.answer("two rounds", self.train("two rounds", rows, [], parent))
         await self.pool.aclose()
 
@@ -194,7 +198,12 @@ class Bench:
                 named or ensure_language_model().path,
                 output,
                 TRAINING.model_copy(
-                    update={"seed": self.seed, "objective": "sft+dpo" if pairs else "sft"}
+                    update={
+                        "seed": self.seed,
+                        "objective": "dpo" if pairs else "sft",
+                        "reference": "start",
+                        "epochs": 1.0 if parent else TRAINING.epochs,
+                    }
                 ),
                 preferences=pairs,
                 parent=parent,
@@ -207,7 +216,9 @@ class Bench:
                 "tokens": round(report.tokens_per_second * report.seconds),
                 "seconds": time.perf_counter() - began,
                 "losses": report.losses,
-                "words": float(np.mean([len(r.completion[0].content.split()) for r in rows])),
+                "words": float(
+                    np.mean([len(r.completion[0].content.split()) for r in rows] or [0.0])
+                ),
             }
             record.write_text(json.dumps(facts), encoding="utf-8")
             print(f"seed {self.seed}, {name}: {facts['tokens']} tokens", flush=True)
