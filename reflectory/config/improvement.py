@@ -31,6 +31,8 @@ class ImprovementConfig(Settings):
         significance: ``tolerated`` allows that; ``required`` wants the bound above zero.
         confidence: Of the one-sided bound and of all intervals, in [0.5, 1).
         resamples: Draws of the bootstrap and of the permutation test.
+        rehearsal: Rows that hold what the first student says to plain instructions, so that
+            training on short answers does not make it forget the rest; at most 40 are there.
         maximum_forgetting: Promotion is refused when the share of general instructions that
             are followed falls by more than this.
         accumulate: Whose rows a round adds its own to (Equation 4): of ``all`` rounds before,
@@ -55,6 +57,7 @@ class ImprovementConfig(Settings):
     significance: Literal["tolerated", "required"] = "tolerated"
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.9
     resamples: int = Field(default=10_000, ge=100, le=1_000_000)
+    rehearsal: int = Field(default=40, ge=0, le=40)
     maximum_forgetting: Unit = 0.1
     accumulate: Literal["all", "promoted", "none"] = "all"
     start: Literal["student", "base"] = "student"

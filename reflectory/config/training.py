@@ -55,12 +55,12 @@ class TrainingConfig(MethodConfig):
     """
 
     objective: Objective = "sft"
-    learning_rate: float = Field(default=2e-4, gt=0.0, allow_inf_nan=False)
+    learning_rate: float = Field(default=3e-4, gt=0.0, allow_inf_nan=False)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Unit = 0.0
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     max_gradient_norm: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
-    epochs: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    epochs: float = Field(default=2.0, gt=0.0, allow_inf_nan=False)
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=4, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)

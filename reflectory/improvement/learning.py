@@ -36,6 +36,7 @@ from reflectory.training.curation import CurationTools, refine
 from reflectory.training.dataset_manual import read_manual
 from reflectory.training.lineage import read_adapter_manifest
 from reflectory.training.merging import merge_rows
+from reflectory.training.rehearsal import is_rehearsal, rehearsal_rows
 from reflectory.training.rows import Prompter
 
 DATASET = "dataset"
@@ -58,11 +59,15 @@ async def make_rows(shop: Workshop, number: int) -> StageOutcome:
         kept = [read_dataset(before / DATASET)] if before else []
         manual = [read_manual(path, prompter=prompter_of(shop)) for path in _manual(shop)]
         merged = merge_rows(*kept, *manual, RowSet.of("sft", new))
-        if len(merged.rows) < MINIMUM_ROWS:
+        rehearsed = sum(is_rehearsal(row) for row in merged.rows)
+        if len(merged.rows) - rehearsed < MINIMUM_ROWS:
             raise DatasetError(
                 f"round {number} has {len(merged.rows)} rows, {MINIMUM_ROWS} are needed",
                 hint="lower the thresholds of curation, or practise on more questions",
             )
+        if not rehearsed:  # later rounds have them from the first one
+            plain = await _rehearsed(shop)
+            merged = merge_rows(merged, RowSet.of("sft", plain)) if plain else merged
         had_pairs = before is not None and (before / PREFERENCES).exists()
         pairs_before = [read_dataset(before / PREFERENCES)] if before and had_pairs else []
         preferences = merge_rows(*pairs_before, RowSet.of("dpo", pairs))
@@ -83,6 +88,7 @@ async def make_rows(shop: Workshop, number: int) -> StageOutcome:
     key = key_of(
         settings.curation.model_dump(mode="json"),
         settings.improvement.accumulate,
+        settings.improvement.rehearsal,
         [Path(path).name for path in settings.improvement.held_out],
         files=[*files, *(Path(path) for path in settings.improvement.held_out)],
     )
@@ -94,6 +100,16 @@ async def make_rows(shop: Workshop, number: int) -> StageOutcome:
         work,
         tell=lambda: shop.watcher.stage(number, "curate", "Choosing rows to learn"),
     )
+
+
+async def _rehearsed(shop: Workshop) -> list[TrainingRow]:
+    """Return what the first student says to plain instructions, as rows to keep."""
+    count = shop.settings.improvement.rehearsal
+    if not count:
+        return []
+    live = await shop.crew.context(shop.crew.first_adapter())
+    seed = shop.settings.improvement.seed
+    return list(await rehearsal_rows(live.student.model, count, seed=seed))
 
 
 async def _curated(shop: Workshop, number: int) -> Curation:
@@ -133,6 +149,7 @@ def _counts(curation: Curation, merged: RowSet, preferences: RowSet) -> dict[str
     return {
         "new rows": len(curation.rows),
         "rows": len(merged.rows),
+        "rehearsal": sum(is_rehearsal(row) for row in merged.rows),
         "new pairs": len(curation.preferences),
         "pairs": len(preferences.rows),
         "sources": sources,

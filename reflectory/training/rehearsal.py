@@ -13,10 +13,13 @@ import asyncio
 import json
 import random
 from importlib.resources import files
+from typing import Any
 
 from reflectory.errors import OutputError
 from reflectory.models.protocol import Model, Request, SamplingParameters, Segment, derive_seed
 from reflectory.training.rows import Message, Provenance, TrainingRow, assistant
+
+_PREFIX = "rehearsal-"
 
 ANSWER_TOKENS = 48
 """Answers that are longer are left out: cut, they would teach to stop in the middle."""
@@ -27,6 +30,11 @@ def rehearsal_instructions() -> tuple[tuple[str, str], ...]:
     text = files("reflectory.training").joinpath("data/rehearsal.jsonl").read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     return tuple((row["id"], row["instruction"]) for row in rows)
+
+
+def is_rehearsal(row: Any) -> bool:
+    """Return whether a row was made here."""
+    return str(row.provenance.trajectory).startswith(_PREFIX)
 
 
 async def rehearsal_rows(model: Model, count: int, *, seed: int = 0) -> tuple[TrainingRow, ...]:

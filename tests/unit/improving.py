@@ -66,6 +66,7 @@ def settings(folder: Path, **changes) -> RunConfig:
             "manual_rows": (str(folder / "rows.jsonl"),),
             "resamples": 200,
             "maximum_forgetting": 1.0,
+            "rehearsal": 0,
         },
     }
     for name, value in changes.items():

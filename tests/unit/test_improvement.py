@@ -28,6 +28,7 @@ from reflectory.improvement.folder import read_records
 from reflectory.runs import RunView
 from reflectory.runs.lock import FolderLock
 from reflectory.training import read_adapter_manifest, read_dataset
+from reflectory.training.rows import Message, Provenance, TrainingRow, assistant
 from reflectory.types import PracticeQuestion
 
 STAGES = ["practise", "reflect", "gather", "curate", "train", "evaluate"]
@@ -237,6 +238,21 @@ def test_a_damaged_lineage_is_named(made, folder):
     file.write_text('{"schema_version": 99}')
     with pytest.raises(RunDirectoryError, match="schema version 99"):
         improving.rounds(made, folder / "run").students()
+
+
+def test_what_the_first_student_said_to_plain_instructions_is_learnt_again(fresh, monkeypatch):
+    async def rehearsed(model, count, *, seed):
+        row = TrainingRow(
+            prompt=(Message(role="user", content="Name two oceans."),),
+            completion=assistant("Atlantic and Pacific"),
+            provenance=Provenance(trajectory="rehearsal-09"),
+        )
+        return (row,) * min(count, 1)
+
+    monkeypatch.setattr("reflectory.improvement.learning.rehearsal_rows", rehearsed)
+    rounds = improving.rounds(fresh, improvement__rehearsal=40, improvement__rounds=2)
+    first, second = rounds.run().rounds
+    assert first.counts["curate"]["rehearsal"] == second.counts["curate"]["rehearsal"] == 1
 
 
 def test_a_person_refuses_rows_and_a_student_is_restored_while_one_waits(made, folder):

@@ -17,7 +17,7 @@ from reflectory.training.plan import Memory, StagePlan
 from reflectory.training.rows import assistant
 from reflectory.training.tokens import IGNORED, end_of_turn, prompt_ids, tokenise_rows
 
-SMALL = TrainingConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4)
+SMALL = TrainingConfig(epochs=1, rank=4, alpha=8, learning_rate=1e-2, batch_size=4)
 
 
 @pytest.fixture(scope="module")

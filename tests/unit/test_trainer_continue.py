@@ -17,7 +17,7 @@ from reflectory.training.holding_back import hold_back
 from reflectory.training.lineage import file_sha256
 from reflectory.training.watch import Watch
 
-SMALL = TrainingConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4)
+SMALL = TrainingConfig(epochs=1, rank=4, alpha=8, learning_rate=1e-2, batch_size=4)
 WEIGHTS = "adapter_model.safetensors"
 
 

@@ -18,7 +18,7 @@ from reflectory.training.plan import ModelFacts, RowFacts
 from reflectory.training.planning import plan_training
 from reflectory.training.trainer import plan_adapter
 
-SMALL = TrainingConfig(rank=4, alpha=8, batch_size=4)
+SMALL = TrainingConfig(epochs=1, rank=4, alpha=8, batch_size=4)
 BIG = ModelFacts(
     parameters=8_000_000_000,
     trained=40_000_000,
@@ -130,7 +130,7 @@ def test_frozen_weights_save_a_third(base):
     st.sampled_from(["auto", "on", "off"]),
 )
 def test_a_plan_divides_the_batch_and_fits_where_it_can(count, batch, available, again):
-    config = TrainingConfig(batch_size=batch, activation_checkpointing=again)
+    config = TrainingConfig(epochs=1, batch_size=batch, activation_checkpointing=again)
     given_rows = RowFacts(count, 600 * count, 50 * count, 1024, 200)
     plan = plan_training(given_rows, None, BIG, config, "cuda", available=available)
     (stage,) = plan.stages

@@ -17,6 +17,7 @@ from reflectory.training.stages import Workshop, _preference
 from reflectory.training.tokens import tokenise_pairs
 
 SMALL = TrainingConfig(
+    epochs=1,
     objective="dpo",
     rank=4,
     alpha=8,

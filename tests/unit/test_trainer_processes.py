@@ -38,7 +38,7 @@ def test_two_processes_share_the_batch(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout)  # one document: only the main process speaks
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
-    config = TrainingConfig(objective="sft+dpo", learning_rate=0.01)
+    config = TrainingConfig(objective="sft+dpo", learning_rate=0.01, epochs=1)
     alone = train_adapter(
         rows(8), base, tmp_path / "alone", config, preferences=pairs(8), dtype="float32"
     )

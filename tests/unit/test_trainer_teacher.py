@@ -11,7 +11,7 @@ from reflectory.training import read_adapter_manifest, train_adapter
 from reflectory.training.distillation import DistributionTeacher
 from reflectory.training.tokens import IGNORED
 
-SMALL = TrainingConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=2, kl_weight=0.5)
+SMALL = TrainingConfig(epochs=1, rank=4, alpha=8, learning_rate=1e-2, batch_size=2, kl_weight=0.5)
 
 
 @pytest.fixture(scope="module")
