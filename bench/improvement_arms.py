@@ -49,6 +49,7 @@ PRACTICE = PracticeConfig(questions=60, attempts=0)
 CANDIDATES = CandidateConfig(samples=4)
 CURATION = CurationConfig(questions=False)
 REHEARSED = 40
+PAIRS = 24
 TRAINING = TrainingConfig(
     batch_size=4, epochs=2, learning_rate=3e-4, max_length=900, preference_epochs=1
 )
@@ -99,12 +100,13 @@ class Bench:
             await self.answer(name, self.train(name, rows, pairs))
         await self.cut(first["rows"])
         parent = self.folder / slug("rows of this project, SFT")
-        name = "rows of this project, SFT then DPO"
-        await self.answer(name, self.train(name, [], first["pairs"], parent))
         asked = [s.question for s in first["sets"]]
         second = await self.practise("2", parent, self.seed + 1000, asked)
         rows = [*first["rows"], *second["rows"], *kept]  # Equation 4
         await self.answer("two rounds", self.train("two rounds", rows, [], parent))
+        name = "rows of this project, SFT then DPO"
+        pairs = first["pairs"][:PAIRS]
+        await self.answer(name, self.train(name, [], pairs, parent))
         await self.pool.aclose()
 
     async def read_contexts(self) -> list[Any]:
