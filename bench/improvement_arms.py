@@ -94,7 +94,6 @@ class Bench:
         arms = {
             "rows of this project, SFT": ([*first["rows"], *kept], []),
             "SFT, unfiltered samples": (_samples(first["sets"], agreeing=False), []),
-            "SFT, agreeing samples": (_samples(first["sets"], agreeing=True), []),
         }
         for name, (rows, pairs) in arms.items():
             await self.answer(name, self.train(name, rows, pairs))
@@ -107,6 +106,9 @@ class Bench:
         name = "rows of this project, SFT then DPO"
         pairs = first["pairs"][:PAIRS]
         await self.answer(name, self.train(name, [], pairs, parent))
+        name = "SFT, agreeing samples"
+        rows = _samples(first["sets"], agreeing=True)
+        await self.answer(name, self.train(name, rows, []))
         await self.pool.aclose()
 
     async def read_contexts(self) -> list[Any]:
