@@ -20,7 +20,8 @@ def place(tmp_path_factory):
 
 
 def command(place, *more):
-    return ["train", *more, "--base", str(place / "tiny"), "--device", "cpu", "--dtype", "float32"]
+    settings = ["--device", "cpu", "--dtype", "float32", "--epochs", "1"]
+    return ["train", *more, "--base", str(place / "tiny"), *settings]
 
 
 @pytest.mark.parametrize(
