@@ -43,7 +43,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
         file = args.work / f"{args.part}-{seed}" / f"{slug(name)}.{kind}.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
-    found: dict[str, Any] = {"arms": {}, "comparisons": [], "rounds": {}, "answers": {}}
+    found: dict[str, Any] = {"arms": {}, "comparisons": [], "rounds": {}}
     values: dict[tuple[str, str, str], np.ndarray[Any, Any]] = {}
     for name in ARMS:
         runs = [read(seed, name, "answers") for seed in args.seeds]
@@ -62,7 +62,6 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
             for fact in ("rows", "pairs", "tokens", "seconds", "words"):
                 table[f"training {fact}"] = [t[fact] for t in trained]
         found["arms"][name] = table
-        found["answers"][name] = [[a["text"] for a in r["answers"]] for r in runs]
     for name in found["arms"]:
         for other in ("base", "base, cut", "base, two examples", "SFT, unfiltered samples"):
             if name == other or other not in found["arms"]:
@@ -84,7 +83,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
             file = args.work / f"{args.part}-{seed}" / f"round-{number}.json"
             if file.exists():
                 data = json.loads(file.read_text(encoding="utf-8"))
-                data = {k: data[k] for k in ("counts", "practice", "seconds", "questions")}
+                data = {k: data[k] for k in ("counts", "practice", "seconds")}
                 found["rounds"][f"seed {seed}, round {number}"] = data
     return found
 
