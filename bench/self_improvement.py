@@ -34,6 +34,8 @@ ARMS = (
     "rows of this project, SFT then DPO",
     "two rounds",
 )
+OURS = ARMS[-3:]
+"""What is compared with the others."""
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
             for fact in ("rows", "pairs", "tokens", "seconds", "words"):
                 table[f"training {fact}"] = [t[fact] for t in trained]
         found["arms"][name] = table
-    for name in found["arms"]:
+    for name in [arm for arm in OURS if arm in found["arms"]]:
         for other in ("base", "base, cut", "base, two examples", "SFT, unfiltered samples"):
             if name == other or other not in found["arms"]:
                 continue
