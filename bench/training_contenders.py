@@ -77,6 +77,7 @@ def _ours(
         objective=objective,
         rank=RANK,
         alpha=ALPHA,
+        epochs=1.0,
         max_length=spec["length"],
         max_steps=spec["steps"],
         seed=spec["seed"],
