@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from reflectory.agents.citations import attribute
 from reflectory.errors import DatasetError
 from reflectory.evaluation.metrics import normalise_answer
-from reflectory.training.curation.making import problem_of, prompt_messages, reaches
+from reflectory.training.curation.making import (
+    candidate_provenance,
+    problem_of,
+    prompt_messages,
+    reaches,
+)
 from reflectory.training.formats_said import Derived, Judged, Settler, candidates_of, said_in
 from reflectory.training.rows import (
     FeedbackRow,
@@ -21,7 +25,6 @@ from reflectory.training.rows import (
     PromptRow,
     Provenance,
     assistant,
-    source_of,
 )
 from reflectory.types import Trajectory
 from reflectory.types.practice import Candidate, CandidateSet
@@ -73,7 +76,7 @@ def kto_rows(
                     prompt=prompt,
                     completion=assistant(candidate.text),
                     label=label,
-                    provenance=_of_candidate(choice, candidate, fingerprints),
+                    provenance=candidate_provenance(choice, candidate, fingerprints),
                 ),
                 lambda row: (row.prompt, normalise_answer(row.completion[0].content)),
             )
@@ -92,28 +95,6 @@ def _label(candidate: Candidate, question: str, minimum: float, below: float) ->
     if reaches(candidate.score, minimum):
         return problem_of(candidate.text, question) or True
     return "between_the_thresholds" if reaches(candidate.score, below) else False
-
-
-def _of_candidate(
-    choice: CandidateSet, candidate: Candidate, models: Mapping[str, str]
-) -> Provenance:
-    passages = (*choice.context, *choice.extra)
-    return Provenance(
-        trajectory=choice.trajectory,
-        what=choice.what,
-        level=choice.level,
-        iteration=choice.iteration,
-        question=choice.question,
-        passages=tuple(p.id for p in passages),
-        cited=attribute(candidate.text, passages),
-        groundedness=candidate.groundedness,
-        models=dict(models),
-        grader=candidate.grader,
-        score=candidate.score,
-        source=source_of(candidate.origin, models),
-        origin=candidate.origin,
-        agreement=candidate.agreement,
-    )
 
 
 def feedback_rows(

@@ -11,19 +11,22 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reflectory.agents.citations import attribute
 from reflectory.config import CurationConfig
 from reflectory.evaluation.metrics import normalise_answer
 from reflectory.training.counts import Tallies
-from reflectory.training.curation.making import leads_by, problem_of, prompt_messages, reaches
+from reflectory.training.curation.making import (
+    candidate_provenance,
+    leads_by,
+    problem_of,
+    prompt_messages,
+    reaches,
+)
 from reflectory.training.curation.words import count_words
 from reflectory.training.rows import (
     PreferenceRow,
     Prompter,
-    Provenance,
     TrainingRow,
     assistant,
-    source_of,
 )
 from reflectory.types import Trajectory
 from reflectory.types.practice import Candidate, CandidateSet
@@ -113,7 +116,7 @@ def choice_row(
     return TrainingRow(
         prompt=prompt_messages(prompter, choice.question, choice.context, choice.extra),
         completion=assistant(chosen.text),
-        provenance=_provenance(trajectory, choice, chosen, baseline),
+        provenance=candidate_provenance(choice, chosen, trajectory.models, baseline=baseline),
     )
 
 
@@ -180,28 +183,5 @@ def _pair(
         chosen=assistant(chosen.text),
         rejected=assistant(rival.text),
         margin=(chosen.score or 0.0) - (rival.score or 0.0),
-        provenance=_provenance(trajectory, choice, chosen, rival.score),
-    )
-
-
-def _provenance(
-    trajectory: Trajectory, choice: CandidateSet, chosen: Candidate, baseline: float | None
-) -> Provenance:
-    passages = (*choice.context, *choice.extra)
-    return Provenance(
-        trajectory=trajectory.id,
-        what=choice.what,
-        level=choice.level,
-        iteration=choice.iteration,
-        question=choice.question,
-        passages=tuple(p.id for p in passages),
-        cited=attribute(chosen.text, passages),
-        groundedness=chosen.groundedness,
-        models=trajectory.models,
-        grader=chosen.grader,
-        score=chosen.score,
-        baseline=baseline,
-        source=source_of(chosen.origin, trajectory.models),
-        origin=chosen.origin,
-        agreement=chosen.agreement,
+        provenance=candidate_provenance(choice, chosen, trajectory.models, baseline=rival.score),
     )

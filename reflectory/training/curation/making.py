@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from reflectory.agents.citations import attribute
 from reflectory.evaluation.metrics import normalise_answer, token_f1
 from reflectory.models.engine.rendering import messages_of
 from reflectory.training.curation.words import words_of
-from reflectory.training.rows import Message, Prompter
-from reflectory.types import Answer, Passage
+from reflectory.training.rows import Message, Prompter, Provenance, source_of
+from reflectory.types import Answer, Candidate, CandidateSet, Passage
 
 ECHO_F1 = 0.9
 """A completion this near to its question says the question again and nothing else."""
@@ -58,3 +59,38 @@ def prompt_messages(
     """Return the student's prompt as a row holds it."""
     messages = messages_of(prompter(question, context, extra))
     return tuple(Message.model_validate(message) for message in messages)
+
+
+def candidate_provenance(
+    choice: CandidateSet,
+    candidate: Candidate,
+    models: Mapping[str, str],
+    *,
+    baseline: float | None = None,
+) -> Provenance:
+    """Return where a row with a candidate as its completion came from.
+
+    Args:
+        choice: The set that it is in.
+        candidate: The answer.
+        models: Fingerprints by role, of the trajectory.
+        baseline: Grade of the answer that it is compared with.
+    """
+    passages = (*choice.context, *choice.extra)
+    return Provenance(
+        trajectory=choice.trajectory,
+        what=choice.what,
+        level=choice.level,
+        iteration=choice.iteration,
+        question=choice.question,
+        passages=tuple(p.id for p in passages),
+        cited=attribute(candidate.text, passages),
+        groundedness=candidate.groundedness,
+        models=dict(models),
+        grader=candidate.grader,
+        score=candidate.score,
+        baseline=baseline,
+        source=source_of(candidate.origin, models),
+        origin=candidate.origin,
+        agreement=candidate.agreement,
+    )
