@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from reflectory.types import Record
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "reflectory.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+_Manifest = TypeVar("_Manifest", bound=Record)
 _LIBRARIES = ("reflectory", "torch", "transformers", "trl", "peft")
 
 
@@ -145,25 +146,50 @@ def read_adapter_manifest(folder: str | Path) -> AdapterManifest:
     Raises:
         ModelError: The folder has none, or one that cannot be read.
     """
-    file = Path(folder) / MANIFEST_FILE
+    return read_manifest_file(
+        Path(folder) / MANIFEST_FILE,
+        AdapterManifest,
+        version=SCHEMA_VERSION,
+        missing="is no adapter that reflectory trained",
+        writer="reflectory train",
+        again="train the adapter again",
+    )
+
+
+def read_manifest_file(
+    file: Path, kind: type[_Manifest], *, version: int, missing: str, writer: str, again: str
+) -> _Manifest:
+    """Read the record beside a model's files.
+
+    Args:
+        file: The JSON file.
+        kind: What it holds.
+        version: The newest ``schema_version`` that is known.
+        missing: What a folder without it is not, for the error.
+        writer: The command that writes such folders.
+        again: What helps when it is damaged.
+
+    Raises:
+        ModelError: It is missing, damaged, or of a newer version.
+    """
     try:
         data: Any = json.loads(file.read_bytes())
     except OSError as error:
         raise ModelError(
-            f"{folder} is no adapter that reflectory trained: {error.strerror or error}",
-            hint="pass the folder that `reflectory train` wrote",
+            f"{file.parent} {missing}: {error.strerror or error}",
+            hint=f"pass the folder that `{writer}` wrote",
         ) from error
     except ValueError as error:
-        raise ModelError(f"{file} is damaged: {error}", hint="train the adapter again") from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ModelError(f"{file} is damaged: {error}", hint=again) from error
+    found = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(found, int) and found > version:
         raise ModelError(
-            f"{file} has schema version {version}, known up to {SCHEMA_VERSION}",
+            f"{file} has schema version {found}, known up to {version}",
             hint="upgrade reflectory to read it",
         )
     try:
-        return AdapterManifest.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         raise ModelError(
-            f"{file} is damaged: {'; '.join(problems_of(error))}", hint="train the adapter again"
+            f"{file} is damaged: {'; '.join(problems_of(error))}", hint=again
         ) from error

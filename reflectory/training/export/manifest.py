@@ -5,15 +5,11 @@ Nothing heavy is imported here.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from reflectory.config import problems_of
-from reflectory.errors import IntegrityError, ModelError
-from reflectory.training.lineage import file_sha256
+from reflectory.errors import IntegrityError
+from reflectory.training.lineage import file_sha256, read_manifest_file
 from reflectory.types import Record
 
 SCHEMA_VERSION = 1
@@ -76,29 +72,14 @@ def read_export_manifest(folder: str | Path) -> ExportManifest:
     Raises:
         ModelError: The folder holds no export, or one that cannot be read.
     """
-    file = Path(folder) / MANIFEST_FILE
-    hint = "export the student again"
-    try:
-        data: Any = json.loads(file.read_bytes())
-    except OSError as error:
-        raise ModelError(
-            f"{folder} is no exported student: {error.strerror or error}",
-            hint="pass the folder that `reflectory export` wrote",
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{file} is damaged: {error}", hint=hint) from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ModelError(
-            f"{file} has schema version {version}, known up to {SCHEMA_VERSION}",
-            hint="upgrade reflectory to read it",
-        )
-    try:
-        return ExportManifest.model_validate(data)
-    except ValidationError as error:
-        raise ModelError(
-            f"{file} is damaged: {'; '.join(problems_of(error))}", hint=hint
-        ) from error
+    return read_manifest_file(
+        Path(folder) / MANIFEST_FILE,
+        ExportManifest,
+        version=SCHEMA_VERSION,
+        missing="is no exported student",
+        writer="reflectory export",
+        again="export the student again",
+    )
 
 
 def check_export(folder: str | Path) -> ExportManifest:
