@@ -216,9 +216,14 @@ def leave_processes() -> None:
     from reflectory.training.processes import processes
 
     if processes().count > 1:
+        import gc
+
         from accelerate import PartialState
 
         PartialState().destroy_process_group()
+        # The trainer's cycles still hold the group. Its threads must end before the interpreter
+        # does: one that drops a tensor after that ends the process by SIGABRT.
+        gc.collect()
 
 
 def base_folder(name: str) -> str | Path:
