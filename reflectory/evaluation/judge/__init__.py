@@ -1,0 +1,1 @@
+"""The judge on trial: whatever grades is measured before it is believed."""
