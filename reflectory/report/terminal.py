@@ -90,7 +90,7 @@ def scores_table(
     for metric in dict.fromkeys([*before, *after]):
         old, new = before.get(metric), after.get(metric)
         change = _number(new - old, sign=True) if _known(old) and _known(new) else "-"
-        table.add_row(Text(_plain(metric)), _number(old), _number(new), change)
+        table.add_row(Text(plain(metric)), _number(old), _number(new), change)
     return table
 
 
@@ -103,7 +103,7 @@ class _MatrixView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         matrix = self.matrix
         epsilon = "" if matrix.epsilon is None else f"* < epsilon {matrix.epsilon:g}"
-        heads = [_plain(level) for level in matrix.levels]
+        heads = [plain(level) for level in matrix.levels]
         longest = max(cell_len(text) for text in (*heads, epsilon, "change"))
         head = min(longest, max(10, options.max_width // 3))
         fit = max(1, (options.max_width - head - 2) // _CELL)
@@ -189,7 +189,7 @@ def _panel(response: Response, title: str) -> Panel:
     grade = "not graded" if response.grade is None else f"G = {response.grade.score:.2f}"
     # Panel titles are read as markup, so they are handed over as text.
     return Panel(
-        Text(_plain(response.text) or "(empty)"),
+        Text(plain(response.text) or "(empty)"),
         title=Text(title),
         subtitle=Text(grade),
         title_align="left",
@@ -249,10 +249,10 @@ def _flag_lines(trajectory: Trajectory) -> Iterator[Text]:
 
 
 def _labelled(label: str, words: str, *, style: str = "bold") -> Text:
-    return Text.assemble((f"{label}:", style), " ", _plain(words))
+    return Text.assemble((f"{label}:", style), " ", plain(words))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return ``text`` without control characters except line breaks and tabs."""
     return "".join(
         c for c in text.replace("\r\n", "\n") if c in "\n\t" or unicodedata.category(c) != "Cc"

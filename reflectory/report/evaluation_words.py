@@ -1,0 +1,322 @@
+"""What an evaluation says in plain sentences, for the terminal and the page alike.
+
+A sentence claims that one contender beats another only where the interval of the paired
+difference excludes zero and there are enough rows; everything else is said to be open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reflectory.evaluation.comparison import FEW_ROWS, PairedComparison
+from reflectory.evaluation.judge.records import JudgeReport, Separation
+from reflectory.evaluation.matrices import MatrixReport
+from reflectory.evaluation.records import (
+    BudgetKind,
+    ContenderComparison,
+    ContenderRow,
+    EvaluationReport,
+)
+
+BUDGETS: dict[BudgetKind, str] = {
+    "calls": "the same number of model calls",
+    "tokens": "the same number of tokens",
+}
+"""What a table holds equal, in words."""
+
+LEGEND = "* is compared with the others; ! may be claimed: the interval excludes zero."
+"""What the marks in a table mean."""
+
+
+class Outcome(StrEnum):
+    """What may be claimed about the reference contender and another one."""
+
+    REFERENCE = "reference"
+    AHEAD = "ahead"
+    BEHIND = "behind"
+    OPEN = "open"
+    FEW = "few rows"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One row of a table as it is shown.
+
+    Attributes:
+        row: The contender.
+        versus: The reference contender against it on the primary metric; ``None`` for the
+            reference itself and where nothing was compared.
+        outcome: What may be claimed.
+    """
+
+    row: ContenderRow
+    versus: ContenderComparison | None
+    outcome: Outcome
+
+
+def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
+    """Return a number as it is shown; ``-`` where there is none or it is not finite."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    # A difference of -0.0004 is shown as no difference, without a sign.
+    return text.lstrip("+-") if sign and not any(c in "123456789" for c in text) else text
+
+
+def probability(value: float | None) -> str:
+    """Return a p-value as it is shown."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def interval(result: PairedComparison) -> str:
+    """Return the two ends of the interval of a difference."""
+    return f"{number(result.low, sign=True)} to {number(result.high, sign=True)}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, such as ``1 question`` or ``3 questions``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list in a sentence."""
+    *most, last = tuple(names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def metrics_of(report: EvaluationReport) -> list[str]:
+    """Return the names of the metrics, the primary one first."""
+    found = {report.primary: None}
+    for rows in report.tables.values():
+        for row in rows:
+            found |= dict.fromkeys(row.means)
+    return list(found)
+
+
+def standings(report: EvaluationReport, budget: BudgetKind) -> list[Standing]:
+    """Return the rows of one table, the highest mean of the primary metric first.
+
+    Of equal ones the cheaper comes first.
+    """
+    versus = {
+        c.contender: c
+        for c in report.comparisons
+        if c.budget == budget and c.metric == report.primary
+    }
+
+    def place(standing: Standing) -> tuple[float, float, str]:
+        mean = standing.row.means.get(report.primary, math.nan)
+        rank = -mean if math.isfinite(mean) else math.inf
+        return rank, standing.row.calls, standing.row.contender
+
+    found = []
+    for row in report.tables[budget]:
+        compared = None if row.contender == report.reference else versus.get(row.contender)
+        found.append(Standing(row, compared, _outcome(report, row, compared)))
+    return sorted(found, key=place)
+
+
+def _outcome(
+    report: EvaluationReport, row: ContenderRow, versus: ContenderComparison | None
+) -> Outcome:
+    if row.contender == report.reference:
+        return Outcome.REFERENCE
+    if report.rows < FEW_ROWS or (versus is not None and versus.result.few):
+        return Outcome.FEW
+    if versus is None or not versus.result.excludes_zero:
+        return Outcome.OPEN
+    return Outcome.AHEAD if versus.result.difference > 0 else Outcome.BEHIND
+
+
+def headline(report: EvaluationReport) -> list[str]:
+    """Return two or three sentences that say what was found."""
+    seconds = f", in {duration(report.seconds)}" if report.seconds else ""
+    said = [
+        f"{counted(report.rows, 'question')} of {report.name}; claims rest on {report.primary}"
+        f"{seconds}."
+    ]
+    for budget in report.tables:
+        rows = standings(report, budget)
+        others = [s for s in rows if s.outcome is not Outcome.REFERENCE]
+        by = {o: [s.row.contender for s in others if s.outcome is o] for o in Outcome}
+        if not others:
+            said.append(f"With {BUDGETS[budget]}: {report.reference} has nobody to compare with.")
+        elif by[Outcome.FEW]:
+            said.append(
+                f"With {BUDGETS[budget]}: {counted(report.rows, 'question')} are too few to "
+                f"claim anything (at least {FEW_ROWS} are needed)."
+            )
+        else:
+            parts = [
+                f"beats {listed(by[Outcome.AHEAD])}" if by[Outcome.AHEAD] else "beats nobody",
+                f"loses to {listed(by[Outcome.BEHIND])}"
+                if by[Outcome.BEHIND]
+                else "loses to nobody",
+            ]
+            text = f"With {BUDGETS[budget]}: {report.reference} {' and '.join(parts)}"
+            if by[Outcome.OPEN]:
+                text += f"; nothing can be claimed about {listed(by[Outcome.OPEN])}"
+            said.append(text + ".")
+    return said
+
+
+def claims(report: EvaluationReport, budget: BudgetKind) -> list[str]:
+    """Return one sentence for each claim, and one that names what stays open."""
+    rows = standings(report, budget)
+    reference = next((s.row for s in rows if s.outcome is Outcome.REFERENCE), None)
+    said = []
+    for standing in rows:
+        versus = standing.versus
+        if versus is None or standing.outcome not in (Outcome.AHEAD, Outcome.BEHIND):
+            continue
+        verb = "beats" if standing.outcome is Outcome.AHEAD else "loses to"
+        result = versus.result
+        said.append(
+            f"{report.reference} {verb} {standing.row.contender} on {report.primary}: "
+            f"{number(result.after)} against {number(result.before)}, a difference of "
+            f"{number(result.difference, sign=True)} ({result.confidence:.0%} interval "
+            f"{interval(result)}, adjusted p {probability(versus.adjusted)})"
+            f"{_cost(reference, standing.row)}{_correction(versus, len(rows) - 1)}."
+        )
+    still = [s for s in rows if s.outcome is Outcome.OPEN]
+    if names := [s.row.contender for s in still if s.versus is not None]:
+        whose = (
+            "the interval of its difference holds" if len(names) == 1 else "their intervals hold"
+        )
+        said.append(f"Nothing is claimed about {listed(names)}: {whose} zero.")
+    if names := [s.row.contender for s in still if s.versus is None]:
+        said.append(f"Not compared on {report.primary}: {listed(names)}.")
+    few = [s.row.contender for s in rows if s.outcome is Outcome.FEW]
+    if few:
+        said.append(
+            f"Nothing is claimed about {listed(few)}: {counted(report.rows, 'row')}, and "
+            f"intervals of fewer than {FEW_ROWS} are not to be believed."
+        )
+    return said
+
+
+def _cost(reference: ContenderRow | None, other: ContenderRow) -> str:
+    if reference is None:
+        return ""
+    return f", with {number(reference.calls, 1)} calls against {number(other.calls, 1)}"
+
+
+def _correction(versus: ContenderComparison, others: int) -> str:
+    if versus.adjusted <= 1.0 - versus.result.confidence:
+        return ""
+    return f"; corrected for {counted(others, 'contender')} it is no longer significant"
+
+
+def turning_words(report: EvaluationReport) -> list[str]:
+    """Return what the iterations of the reference contender did, in sentences."""
+    points = [p for p in report.turning if p.iteration > 0]
+    if not points:
+        return []
+    moved = [p for p in points if p.turned_right or p.turned_wrong]
+    losing = [f"t={p.iteration}" for p in moved if p.turned_right <= p.turned_wrong]
+    right, wrong = sum(p.turned_right for p in points), sum(p.turned_wrong for p in points)
+    said = [f"Over all iterations {right:,} turned right and {wrong:,} turned wrong."]
+    if not moved:
+        said.append("No iteration changed whether an answer is right.")
+    elif losing:
+        said.append(f"No more answers turned right than wrong at {listed(losing)}.")
+    else:
+        said.append("Each iteration that changed anything turned more right than wrong.")
+    known = {p.iteration: p.means.get(report.primary) for p in report.turning}
+    best = max(
+        (t for t, v in known.items() if v is not None and math.isfinite(v)),
+        key=lambda t: known[t] or 0.0,
+        default=None,
+    )
+    if best is not None:
+        said.append(
+            f"Seen afterwards, stopping at t={best} would have given the highest "
+            f"{report.primary}, {number(known[best])}; chosen on the same questions, so it "
+            "flatters."
+        )
+    return said
+
+
+def judge_words(judge: JudgeReport) -> list[str]:
+    """Return the verdicts of the judge's trial and its main figures, in sentences."""
+    said = [_sentence(verdict) for verdict in judge.verdicts]
+    if not said:
+        said.append("The trial found nothing wrong with the judge.")
+    said += [_separation(found) for found in judge.separations]
+    if judge.epsilon is not None:
+        said.append(
+            f"Asked twice, a score differs by {number(judge.noise)} (standard deviation); an "
+            f"epsilon of at least {number(judge.epsilon)} lies above that noise."
+        )
+    return said
+
+
+def _separation(found: Separation) -> str:
+    chance = "" if found.low > 0.5 else ", which may be chance"
+    return (
+        f"Right answers against {found.kind}: area {number(found.area, 2)} "
+        f"({number(found.low, 2)} to {number(found.high, 2)}{chance}), "
+        f"{found.right:,} right and {found.wrong:,} wrong."
+    )
+
+
+def matrix_words(found: MatrixReport) -> list[str]:
+    """Return what the alignment matrices show, in sentences."""
+    said = []
+    rises = [(level.level, level.rise) for level in found.levels if level.rise is not None]
+    for name, rise in rises:
+        verb = "rises" if rise.difference > 0 else "falls"
+        sure = "" if rise.excludes_zero and not rise.few else ", not distinguishable from zero"
+        said.append(
+            f"{name}: A {verb} from {number(rise.before)} to {number(rise.after)} "
+            f"({interval(rise)}{sure}) over {counted(rise.rows, 'loop')}."
+        )
+    if found.order is not None:
+        significant = found.order_p is not None and found.order_p < 0.05
+        direction = "longer" if found.order > 0 else "less long"
+        verdict = (
+            f"take {direction} to settle" if significant else "settle neither sooner nor later"
+        )
+        said.append(
+            f"Higher levels {verdict} (tau {number(found.order, 2)}, "
+            f"p {probability(found.order_p)})."
+        )
+    stops = [f"{rule} {sum(by.values()):,}" for rule, by in sorted(found.stops.items())]
+    if stops:
+        said.append(f"{counted(found.loops, 'loop')} stopped by: {', '.join(stops)}.")
+    said += [
+        f"Look twice: {counted(count, 'loop')} with the flag {flag}."
+        for flag, count in sorted(found.flags.items())
+    ]
+    if found.failed_cells:
+        said.append(f"{found.failed_cells:,} of {counted(found.cells, 'cell')} have no value.")
+    return said
+
+
+def warnings_of(report: EvaluationReport) -> list[str]:
+    """Return what a reader has to know before believing a number."""
+    said = list(dict.fromkeys(report.warnings))
+    if report.rows < FEW_ROWS and not any("few" in warning for warning in said):
+        said.insert(0, f"few rows: {report.rows}, read every difference with care")
+    return said
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _sentence(text: str) -> str:
+    """Return a text that begins large and ends with a full stop."""
+    text = text.strip()
+    return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
