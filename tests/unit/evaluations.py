@@ -236,7 +236,7 @@ def make_report(
         "reference": "loop",
         "primary": "f1",
         "tables": tables,
-        "comparisons": comparisons_of(tables, "loop"),
+        "comparisons": comparisons_of(tables, str(changes.get("reference", "loop"))),
         "seconds": 1_504.2,
     }
     if full:
