@@ -3,7 +3,8 @@
 Rows are resampled with replacement, and seeds too where there are several, so that an
 interval covers another draw of questions and another run of the training (two-way
 bootstrap). The p-value comes from flipping the signs of the rows' differences
-(Fisher's randomisation test). Everything is seeded and vectorised.
+(Fisher's randomisation test); for a metric of 0 and 1 that is McNemar's exact test.
+Everything is seeded and vectorised.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from reflectory.types import Record
 
 FEW_ROWS = 20
 """Below this the bootstrap knows too few different rows for its interval to be believed."""
+
+Alternative = Literal["greater", "two-sided"]
+"""What a p-value is against: a higher mean, or a mean that differs either way."""
 
 _CHUNK = 4_000_000
 """Weights that are held in memory at a time (32 MB)."""
@@ -41,7 +45,9 @@ class PairedComparison(Record):
             the true difference lies above it.
         confidence: Of all three.
         p_value: Probability of a mean difference at least this high if the order of
-            the two systems meant nothing (one-sided).
+            the two systems meant nothing; of one at least this far from zero when
+            ``alternative`` is ``two-sided``.
+        alternative: What the p-value is against.
         better: Rows whose mean over the seeds rose; turned right for a metric of 0 and 1.
         worse: Rows whose mean fell; turned wrong likewise.
         same: The others.
@@ -58,6 +64,7 @@ class PairedComparison(Record):
     bound: float
     confidence: float
     p_value: float = Field(ge=0.0, le=1.0)
+    alternative: Alternative = "greater"
     better: int
     worse: int
     same: int
@@ -92,6 +99,8 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
     vary: Literal["rows", "rows and seeds"] = "rows and seeds",
+    alternative: Alternative = "greater",
+    interval: Literal["percentile", "expanded"] = "percentile",
 ) -> PairedComparison:
     """Compare two systems that were measured on the same rows.
 
@@ -106,6 +115,10 @@ def compare(
         seed: Seed of both.
         vary: What another experiment would draw anew; with ``rows`` the seeds are only
             averaged, and the interval holds for these trainings alone.
+        alternative: What the p-value is against.
+        interval: ``percentile`` takes the draws as they are, and with 25 rows excludes a
+            true zero in about 7 of 100 cases at 95%; ``expanded`` makes up for the few
+            rows as Student's t does (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 
     Raises:
         UserError: Shapes do not fit, there are no rows, or a value is not finite.
@@ -121,8 +134,10 @@ def compare(
     difference = new - old
     per_row = difference.mean(axis=0)
     draws = _bootstrap(difference, resamples, seed, with_seeds=vary == "rows and seeds")
-    tail = (1.0 - confidence) / 2.0
+    expand = interval == "expanded"
+    tail = _share_below((1.0 - confidence) / 2.0, difference.shape[1], expand=expand)
     low, high = np.quantile(draws, [tail, 1.0 - tail])
+    one_sided = _share_below(1.0 - confidence, difference.shape[1], expand=expand)
     return PairedComparison(
         name=name,
         rows=difference.shape[1],
@@ -132,9 +147,10 @@ def compare(
         difference=float(difference.mean()),
         low=float(low),
         high=float(high),
-        bound=float(np.quantile(draws, 1.0 - confidence)),
+        bound=float(np.quantile(draws, one_sided)),
         confidence=confidence,
-        p_value=_p_value(per_row, resamples, seed),
+        p_value=_p_value(per_row, resamples, seed, alternative),
+        alternative=alternative,
         better=int((per_row > 0).sum()),
         worse=int((per_row < 0).sum()),
         same=int((per_row == 0).sum()),
@@ -188,25 +204,66 @@ def _bootstrap(
     return means
 
 
-def _p_value(per_row: NDArray[np.float64], resamples: int, seed: int) -> float:
-    """Return the one-sided p-value of the mean of paired differences; exact for few rows."""
-    if not per_row.any():
+def _share_below(tail: float, rows: int, *, expand: bool) -> float:
+    """Return which quantile of the draws ends the interval.
+
+    The bootstrap's spread is too small by sqrt((N - 1) / N), and it knows no more of the
+    tails than the normal distribution does; both are put right as in Student's interval.
+    """
+    if not expand or rows < 2:
+        return tail
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(np.sqrt(rows / (rows - 1)) * t.ppf(tail, rows - 1)))
+
+
+def mcnemar(better: int, worse: int, alternative: Alternative = "two-sided") -> float:
+    """Return the p-value of McNemar's exact test on answers turned right and turned wrong.
+
+    Args:
+        better: Rows that were wrong with the first system and are right with the second.
+        worse: Rows that were right and are wrong.
+        alternative: What the p-value is against.
+
+    Returns:
+        The probability in [0, 1] of turns at least this uneven when each turn was as
+        likely to go either way; 1 without any turn.
+
+    Raises:
+        UserError: A count is negative.
+    """
+    if better < 0 or worse < 0:
+        raise UserError(
+            f"{better} answers turned right and {worse} turned wrong are no counts",
+            hint="give how many rows changed each way",
+        )
+    if not better + worse:
         return 1.0
-    if per_row.size == 1:
-        return 0.5 if per_row[0] > 0 else 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(better, better + worse, 0.5, alternative=alternative).pvalue)
+
+
+def _p_value(
+    per_row: NDArray[np.float64], resamples: int, seed: int, alternative: Alternative
+) -> float:
+    """Return the p-value of the mean of paired differences; exact for few rows."""
+    changed = per_row[per_row != 0.0]  # a zero has no sign to flip
+    if not changed.size or np.ptp(np.abs(changed)) == 0.0:
+        return mcnemar(int((changed > 0).sum()), int((changed < 0).sum()), alternative)
     from scipy.stats import permutation_test
 
-    def mean(values: NDArray[np.float64], axis: int) -> Any:
-        return values.mean(axis=axis)
+    def total(values: NDArray[np.float64], axis: int) -> Any:
+        return values.sum(axis=axis)
 
     result = permutation_test(
-        (per_row,),
-        mean,
+        (changed,),
+        total,
         permutation_type="samples",
         vectorized=True,
         n_resamples=resamples,
-        batch=max(1, _CHUNK // per_row.size),
-        alternative="greater",
+        batch=max(1, _CHUNK // changed.size),
+        alternative=alternative,
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
