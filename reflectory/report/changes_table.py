@@ -75,12 +75,12 @@ def change_claims(found: ReportComparison) -> list[str]:
 
 def _changes(changes: Sequence[ContenderChange], title: str) -> Table:
     table = _table(title)
-    table.add_column("contender", overflow="fold", min_width=8)
+    table.add_column("contender", overflow="fold", min_width=6)
     table.add_column("metric", overflow="fold", min_width=6)
     table.add_column("before", justify="right")
     table.add_column("now", justify="right")
     table.add_column("change", justify="right", min_width=8)
-    table.add_column("interval", justify="right")
+    table.add_column("interval", justify="right", min_width=16)
     table.add_column("+/-", justify="right", overflow="fold")
     last = ""
     for change in changes:
@@ -94,7 +94,7 @@ def _changes(changes: Sequence[ContenderChange], title: str) -> Table:
             number(result.before),
             number(result.after),
             number(result.difference, sign=True) + (" !" if claimed else "  "),
-            interval(result),
+            f"[{number(result.low, sign=True)}, {number(result.high, sign=True)}]",
             f"{result.better}/{result.worse}",
         )
     return table
