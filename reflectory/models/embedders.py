@@ -21,6 +21,7 @@ from reflectory.models.progress import Progress
 from reflectory.models.protocol import Embedder, content_hash
 from reflectory.models.provider_errors import identity_of, secrets_of, translated
 from reflectory.models.store import check_allowed, sha256_of
+from reflectory.models.token_vectors import TokenVectors, encode_tokens, no_tokens
 from reflectory.models.torch_thread import in_torch_thread, run_in_torch_thread
 
 if TYPE_CHECKING:
@@ -116,6 +117,24 @@ class SentenceTransformerEmbedder:
             )
             vectors[rows] = unit(np.asarray(found, dtype=np.float32))
         return vectors
+
+    async def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """Return the vectors of each text's tokens, from the last layer.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+        """
+        given = list(texts)
+        return await in_torch_thread(lambda: self._embed_tokens(given))
+
+    def _embed_tokens(self, texts: list[str]) -> list[TokenVectors]:
+        found = [no_tokens(self.dimension)] * len(texts)
+        model = self._loaded()
+        for rows in _batches_of_equal_length(texts, model):
+            encoded = encode_tokens(model, [texts[row] for row in rows], BATCH_TEXTS)
+            for row, vectors in zip(rows, encoded, strict=True):
+                found[row] = vectors
+        return found
 
     def _loaded(self) -> Any:
         """Return the model; called in the torch thread only, so it is loaded once."""

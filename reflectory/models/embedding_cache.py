@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reflectory.errors import BackendError
+from reflectory.errors import BackendError, UnsupportedCapability
 from reflectory.models.embedding_store import EmbeddingStore
 from reflectory.models.protocol import Embedder
 from reflectory.models.store import cache_folder
+from reflectory.models.token_vectors import TokenEmbedder, TokenVectors
 
 DEFAULT_LIMIT = 4 << 30
 """Bytes that a cache may use: some two million vectors of 384 numbers."""
@@ -111,6 +112,19 @@ class CachedEmbedder:
         if not keys:
             return np.zeros((0, await asyncio.to_thread(lambda: self.dimension)), dtype=np.float32)
         return np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(keys), -1)
+
+    async def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """Return the vectors of each text's tokens; nothing of it is kept.
+
+        Raises:
+            UnsupportedCapability: The embedder that is asked gives none.
+        """
+        if not isinstance(self._embedder, TokenEmbedder):
+            raise UnsupportedCapability(
+                f"{self.fingerprint} gives no vectors of single tokens",
+                hint="use a sentence-transformers model",
+            )
+        return await self._embedder.embed_tokens(texts)
 
     def close(self) -> None:
         """Close the file; embedding again opens it again."""

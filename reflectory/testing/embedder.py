@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from reflectory.models.token_vectors import TokenVectors
+
 _WORD = re.compile(r"\w+")
 
 
@@ -48,6 +50,16 @@ class HashingEmbedder:
             if length > 0:
                 vectors[row] /= length
         return vectors
+
+    async def embed_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """Return a unit vector per word, which is 1 in the slot of its hash."""
+        found = []
+        for text in texts:
+            slots = [self._slot(word) for word in _WORD.findall(text.casefold())]
+            vectors = np.zeros((len(slots), self._dimension), dtype=np.float32)
+            vectors[np.arange(len(slots)), slots] = 1.0
+            found.append(TokenVectors(vectors, np.ones(len(slots), dtype=np.bool_)))
+        return found
 
     def _slot(self, word: str) -> int:
         digest = hashlib.sha256(word.encode("utf-8")).digest()

@@ -32,7 +32,12 @@ def normalise_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def _references(references: str | Sequence[str]) -> tuple[str, ...]:
+def as_references(references: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the right answers as a tuple that holds at least one.
+
+    Raises:
+        UserError: There is no reference.
+    """
     given = (references,) if isinstance(references, str) else tuple(references)
     if not given:
         raise UserError("no reference answer was given", hint="pass at least one")
@@ -50,7 +55,7 @@ def exact_match(prediction: str, references: str | Sequence[str]) -> bool:
         UserError: There is no reference.
     """
     answer = normalise_answer(prediction)
-    return any(answer == normalise_answer(r) for r in _references(references))
+    return any(answer == normalise_answer(r) for r in as_references(references))
 
 
 def token_f1(prediction: str, references: str | Sequence[str]) -> float:
@@ -68,7 +73,7 @@ def token_f1(prediction: str, references: str | Sequence[str]) -> float:
         UserError: There is no reference.
     """
     answer = normalise_answer(prediction)
-    return max(_f1(answer, normalise_answer(r)) for r in _references(references))
+    return max(_f1(answer, normalise_answer(r)) for r in as_references(references))
 
 
 def _f1(answer: str, reference: str) -> float:
@@ -99,7 +104,7 @@ def contains_answer(prediction: str, references: str | Sequence[str]) -> bool:
         UserError: There is no reference.
     """
     words = normalise_answer(prediction).split()
-    return any(_contains(words, normalise_answer(r)) for r in _references(references))
+    return any(_contains(words, normalise_answer(r)) for r in as_references(references))
 
 
 def _contains(words: list[str], reference: str) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from reflectory.agents.verification.protocol import Verifier, groundedness
 from reflectory.errors import UserError
 from reflectory.evaluation.metrics.answers import contains_answer, exact_match, token_f1
+from reflectory.evaluation.metrics.overlap import RougeKind, bleu, rouge
+from reflectory.evaluation.metrics.similarity import bert_scores, cosine_similarities
 from reflectory.models.protocol import Embedder
 from reflectory.types import Passage
 
@@ -84,11 +86,42 @@ async def _groundedness(batch: Batch) -> list[float | None]:
     return found
 
 
+def _rouge(kind: RougeKind) -> Measure:
+    return _by_words(lambda text, references: rouge(text, references, kind))
+
+
+async def _similarity(batch: Batch) -> list[float]:
+    assert batch.embedder is not None  # measure_answers() has looked
+    return await cosine_similarities(batch.texts, batch.references, batch.embedder)
+
+
+async def _bertscore(batch: Batch) -> list[float]:
+    assert batch.embedder is not None  # measure_answers() has looked
+    matches = await bert_scores(batch.texts, batch.references, batch.embedder)
+    return [match.f1 for match in matches]
+
+
 _ALL = (
     Metric("exact_match", "equals a reference, as SQuAD normalises", _by_words(exact_match)),
     Metric("f1", "token F1 against the nearest reference", _by_words(token_f1)),
     Metric("contains", "a reference occurs in it as whole words", _by_words(contains_answer)),
     Metric("words", "length in words", _words, needs_references=False),
+    Metric("rouge1", "ROUGE-1, F-measure of words", _rouge("rouge1")),
+    Metric("rouge2", "ROUGE-2, F-measure of pairs of words", _rouge("rouge2")),
+    Metric("rougeL", "ROUGE-L, F-measure of the longest common subsequence", _rouge("rougeL")),
+    Metric("bleu", "sentence BLEU against all references", _by_words(bleu)),
+    Metric(
+        "similarity",
+        "cosine of its vector to the nearest reference's",
+        _similarity,
+        needs_embedder=True,
+    ),
+    Metric(
+        "bertscore",
+        "F1 of greedy matching of token vectors",
+        _bertscore,
+        needs_embedder=True,
+    ),
     Metric(
         "groundedness",
         "share of its statements that a passage supports",
