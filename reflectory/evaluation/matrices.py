@@ -1,4 +1,7 @@
-"""What the alignment matrices of many loops show (the survey's Figure 5)."""
+"""What the alignment matrices of many loops show (the survey's Figure 5): the records.
+
+:func:`reflectory.evaluation.trends.matrix_report` fills them.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,17 @@ class LevelTrend(Record):
     Attributes:
         level: Its name.
         means: Mean of A at each iteration over the loops that have the cell; ``None`` where
-            none has.
-        spreads: Standard deviation, likewise.
+            none has. Loops that stopped early are missing from the later ones, so a change
+            of these means can be a change of company; ``slope`` and ``rise`` compare each
+            loop with itself.
+        spreads: Standard deviation over these loops (divided by their number).
         counts: Loops that have the cell.
-        slope: Mean change of A from one iteration to the next.
-        rise: The last cell against the first, paired over loops with two or more.
+        slope: Mean change of A from one iteration to the next, over all pairs of
+            neighbouring cells that are both known.
+        rise: The last known cell against the first, paired over loops with two or more; its
+            p-value is two-sided.
         settled: Mean number of iterations until the level stays within epsilon of its last
-            value.
+            value, over loops with two or more known cells.
     """
 
     level: str
@@ -39,13 +46,15 @@ class MatrixReport(Record):
         loops: Trajectories that were read.
         levels: Easiest first.
         order: Rank correlation (Kendall's tau-b) of a level's place with how long it takes
-            to settle, over loops and levels, in [-1, 1]; positive as the survey says.
-        order_p: Its two-sided p-value.
+            to settle, over loops and levels, in [-1, 1]; positive as the survey says. ``None``
+            with one level, or when all take equally long.
+        order_p: Its two-sided p-value, which takes loops and levels as independent. Levels
+            of one loop that settle together make it too high rather than too low.
         stops: How many loops stopped by which rule at which iteration:
-            ``stops[rule][iteration]``.
+            ``stops[rule][iteration]``; loops that ended with an error are under ``failed``.
         flags: How many loops carry each flag.
-        failed_cells: Cells without a value.
-        cells: All cells.
+        failed_cells: Cells without a value, failed or never computed.
+        cells: All cells, levels times iterations of every loop.
     """
 
     loops: int = Field(ge=0)
