@@ -143,7 +143,6 @@ def compare_reports(
             hint="evaluate at least one contender under the same name in both",
         )
     shared = _shared_ids(before, after)
-    options = {"confidence": confidence, "resamples": resamples, "seed": seed}
     changes, warnings = [], _warnings(before, after, len(shared))
     for budget, old, new in pairs:
         for metric in [m for m in new.means if m in old.means]:
@@ -154,7 +153,17 @@ def compare_reports(
                     "questions have no value in one of the evaluations and are left out"
                 )
             if values:
-                result = compare(*zip(*values, strict=True), name=metric, **options)  # type: ignore[arg-type]
+                earlier, later = zip(*values, strict=True)
+                result = compare(
+                    earlier,
+                    later,
+                    name=metric,
+                    confidence=confidence,
+                    resamples=resamples,
+                    seed=seed,
+                    alternative="two-sided",
+                    interval="expanded",
+                )
                 changes.append(
                     ContenderChange(
                         budget=budget, contender=new.contender, metric=metric, result=result
@@ -192,15 +201,19 @@ def compare_reports(
 def right_metric(report: EvaluationReport) -> str:
     """Return the metric that says whether an answer is right.
 
-    The primary one where it only takes 0 and 1, else exact match or containment where they
-    were measured, else the primary one with :data:`RIGHT` as the least value.
+    The one that the evaluation was configured with. A report without it: the primary one
+    where it only takes 0 and 1, else exact match or containment where they were measured.
     """
+    settings = report.config.get("evaluation")
+    configured = settings.get("right") if isinstance(settings, Mapping) else None
     values: dict[str, set[float]] = {}
     for rows in report.tables.values():
         for row in rows:
             for answer in row.answers:
                 for metric, value in answer.values.items():
                     values.setdefault(metric, set()).add(value)
+    if isinstance(configured, str) and configured in values:
+        return configured
     binary = {metric for metric, found in values.items() if found <= {0.0, 1.0}}
     wanted = (report.primary, *_BINARY)
     return next((metric for metric in wanted if metric in binary), report.primary)

@@ -19,7 +19,6 @@ from reflectory.evaluation.records import BudgetKind, EvaluationReport
 from reflectory.report.evaluation_words import (
     BUDGETS,
     LEGEND,
-    Outcome,
     Standing,
     claims,
     headline,
@@ -121,7 +120,7 @@ class _BudgetTable:
         self, standing: Standing, metrics: Sequence[str], *, versus: bool
     ) -> Iterator[RenderableType]:
         row = standing.row
-        mark = "* " if standing.outcome is Outcome.REFERENCE else "  "
+        mark = "* " if standing.reference else "  "
         yield Text(mark + plain(row.contender))
         for metric in metrics:
             yield number(row.means.get(metric))
@@ -137,16 +136,15 @@ def _difference(standing: Standing) -> Text:
     if standing.versus is None:
         return Text("")
     result = standing.versus.result
-    claimed = standing.outcome in (Outcome.AHEAD, Outcome.BEHIND)
-    first = number(result.difference, sign=True) + (" !" if claimed else "  ")
+    first = number(result.difference, sign=True) + (" !" if standing.claimed else "  ")
     return Text(
         f"{first}\n[{number(result.low, sign=True)}, {number(result.high, sign=True)}]",
-        style="bold" if claimed else "",
+        style="bold" if standing.claimed else "",
     )
 
 
 def _style(standing: Standing) -> str:
-    return "bold" if standing.outcome is Outcome.REFERENCE else ""
+    return "bold" if standing.reference else ""
 
 
 def _heading(metric: str) -> Text:

@@ -1,7 +1,7 @@
 """What an evaluation says in plain sentences, for the terminal and the page alike.
 
-A sentence claims that one contender beats another only where the interval of the paired
-difference excludes zero and there are enough rows; everything else is said to be open.
+What may be claimed is decided in :mod:`reflectory.evaluation.multiple`; here it is put together
+with what the judge's trial and the matrices show.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from reflectory.evaluation.comparison import FEW_ROWS, PairedComparison
 from reflectory.evaluation.judge.records import JudgeReport, Separation
 from reflectory.evaluation.matrices import MatrixReport
+from reflectory.evaluation.multiple import Verdict, claims_of_all, verdict
+from reflectory.evaluation.multiple import claims as claim
 from reflectory.evaluation.records import (
     BudgetKind,
     ContenderComparison,
@@ -27,18 +28,11 @@ BUDGETS: dict[BudgetKind, str] = {
 }
 """What a table holds equal, in words."""
 
-LEGEND = "* is compared with the others; ! may be claimed: the interval excludes zero."
+LEGEND = (
+    "* is compared with the others. ! may be claimed: the interval excludes zero and the "
+    "corrected p-value is small enough."
+)
 """What the marks in a table mean."""
-
-
-class Outcome(StrEnum):
-    """What may be claimed about the reference contender and another one."""
-
-    REFERENCE = "reference"
-    AHEAD = "ahead"
-    BEHIND = "behind"
-    OPEN = "open"
-    FEW = "few rows"
 
 
 @dataclass(frozen=True)
@@ -49,12 +43,19 @@ class Standing:
         row: The contender.
         versus: The reference contender against it on the primary metric; ``None`` for the
             reference itself and where nothing was compared.
-        outcome: What may be claimed.
+        verdict: What that allows to say; ``None`` where nothing was compared.
+        reference: Whether this is the reference contender.
     """
 
     row: ContenderRow
     versus: ContenderComparison | None
-    outcome: Outcome
+    verdict: Verdict | None
+    reference: bool = False
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a difference is claimed, after the correction for several contenders."""
+        return self.verdict in ("beats", "loses")
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
@@ -116,100 +117,47 @@ def standings(report: EvaluationReport, budget: BudgetKind) -> list[Standing]:
 
     found = []
     for row in report.tables[budget]:
-        compared = None if row.contender == report.reference else versus.get(row.contender)
-        found.append(Standing(row, compared, _outcome(report, row, compared)))
+        reference = row.contender == report.reference
+        compared = None if reference else versus.get(row.contender)
+        said = None if compared is None else verdict(compared)
+        found.append(Standing(row, compared, said, reference))
     return sorted(found, key=place)
 
 
-def _outcome(
-    report: EvaluationReport, row: ContenderRow, versus: ContenderComparison | None
-) -> Outcome:
-    if row.contender == report.reference:
-        return Outcome.REFERENCE
-    if report.rows < FEW_ROWS or (versus is not None and versus.result.few):
-        return Outcome.FEW
-    if versus is None or not versus.result.excludes_zero:
-        return Outcome.OPEN
-    return Outcome.AHEAD if versus.result.difference > 0 else Outcome.BEHIND
-
-
 def headline(report: EvaluationReport) -> list[str]:
-    """Return two or three sentences that say what was found."""
+    """Return what was asked and, for each table, against how many anything is claimed."""
     seconds = f", in {duration(report.seconds)}" if report.seconds else ""
-    said = [
+    return [
         f"{counted(report.rows, 'question')} of {report.name}; claims rest on {report.primary}"
-        f"{seconds}."
+        f"{seconds}.",
+        *(
+            claims_of_all(report.comparisons, report.primary, budget, report.reference)
+            for budget in report.tables
+        ),
     ]
-    for budget in report.tables:
-        rows = standings(report, budget)
-        others = [s for s in rows if s.outcome is not Outcome.REFERENCE]
-        by = {o: [s.row.contender for s in others if s.outcome is o] for o in Outcome}
-        if not others:
-            said.append(f"With {BUDGETS[budget]}: {report.reference} has nobody to compare with.")
-        elif by[Outcome.FEW]:
-            said.append(
-                f"With {BUDGETS[budget]}: {counted(report.rows, 'question')} are too few to "
-                f"claim anything (at least {FEW_ROWS} are needed)."
-            )
-        else:
-            parts = [
-                f"beats {listed(by[Outcome.AHEAD])}" if by[Outcome.AHEAD] else "beats nobody",
-                f"loses to {listed(by[Outcome.BEHIND])}"
-                if by[Outcome.BEHIND]
-                else "loses to nobody",
-            ]
-            text = f"With {BUDGETS[budget]}: {report.reference} {' and '.join(parts)}"
-            if by[Outcome.OPEN]:
-                text += f"; nothing can be claimed about {listed(by[Outcome.OPEN])}"
-            said.append(text + ".")
-    return said
 
 
 def claims(report: EvaluationReport, budget: BudgetKind) -> list[str]:
-    """Return one sentence for each claim, and one that names what stays open."""
-    rows = standings(report, budget)
-    reference = next((s.row for s in rows if s.outcome is Outcome.REFERENCE), None)
-    said = []
-    for standing in rows:
-        versus = standing.versus
-        if versus is None or standing.outcome not in (Outcome.AHEAD, Outcome.BEHIND):
-            continue
-        verb = "beats" if standing.outcome is Outcome.AHEAD else "loses to"
-        result = versus.result
-        said.append(
-            f"{report.reference} {verb} {standing.row.contender} on {report.primary}: "
-            f"{number(result.after)} against {number(result.before)}, a difference of "
-            f"{number(result.difference, sign=True)} ({result.confidence:.0%} interval "
-            f"{interval(result)}, adjusted p {probability(versus.adjusted)})"
-            f"{_cost(reference, standing.row)}{_correction(versus, len(rows) - 1)}."
-        )
-    still = [s for s in rows if s.outcome is Outcome.OPEN]
-    if names := [s.row.contender for s in still if s.versus is not None]:
+    """Return a sentence for each difference that was seen, and one that names the others."""
+    rows = [s for s in standings(report, budget) if not s.reference]
+    said = [
+        claim(s.versus, report.reference)
+        for s in rows
+        if s.versus is not None and s.verdict in ("beats", "loses", "ahead", "behind", "same")
+    ]
+    if names := [s.row.contender for s in rows if s.verdict == "open"]:
         whose = (
             "the interval of its difference holds" if len(names) == 1 else "their intervals hold"
         )
         said.append(f"Nothing is claimed about {listed(names)}: {whose} zero.")
-    if names := [s.row.contender for s in still if s.versus is None]:
-        said.append(f"Not compared on {report.primary}: {listed(names)}.")
-    few = [s.row.contender for s in rows if s.outcome is Outcome.FEW]
-    if few:
+    if names := [s.row.contender for s in rows if s.verdict == "few"]:
         said.append(
-            f"Nothing is claimed about {listed(few)}: {counted(report.rows, 'row')}, and "
-            f"intervals of fewer than {FEW_ROWS} are not to be believed."
+            f"Nothing is claimed about {listed(names)}: intervals of fewer than {FEW_ROWS} "
+            "questions are not to be believed."
         )
+    if names := [s.row.contender for s in rows if s.versus is None]:
+        said.append(f"Not compared on {report.primary}: {listed(names)}.")
     return said
-
-
-def _cost(reference: ContenderRow | None, other: ContenderRow) -> str:
-    if reference is None:
-        return ""
-    return f", with {number(reference.calls, 1)} calls against {number(other.calls, 1)}"
-
-
-def _correction(versus: ContenderComparison, others: int) -> str:
-    if versus.adjusted <= 1.0 - versus.result.confidence:
-        return ""
-    return f"; corrected for {counted(others, 'contender')} it is no longer significant"
 
 
 def turning_words(report: EvaluationReport) -> list[str]:

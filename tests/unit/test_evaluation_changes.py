@@ -130,7 +130,7 @@ def test_nothing_in_common_is_a_users_error(before):
 
 
 def test_few_rows_and_intervals_with_zero_claim_nothing(before):
-    few = compared(make_report(6, contenders=FEW), make_report(6, contenders=FEW, seed=5))
+    few = compared(make_report(6, contenders=FEW), make_report(6, contenders=FEW, seed=8))
     assert all("can be claimed" in said for said in change_claims(few))
     assert "few rows: 6" in shown(few)
     same = compared(before, before)

@@ -14,7 +14,6 @@ from rich.console import Console
 from reflectory.evaluation.records import EvaluationReport, ScoredAnswer
 from reflectory.report.evaluation_table import evaluation_text
 from reflectory.report.evaluation_words import (
-    Outcome,
     claims,
     headline,
     matrix_words,
@@ -37,15 +36,22 @@ def report() -> EvaluationReport:
     return make_report()
 
 
-def with_result(report: EvaluationReport, name: str, **changes: object) -> EvaluationReport:
+def with_result(
+    report: EvaluationReport, name: str, adjusted: float = 0.01, **changes: object
+) -> EvaluationReport:
     """Return the report with another comparison of its primary metric, calls held equal."""
     pairs = tuple(
-        c.model_copy(update={"result": c.result.model_copy(update=changes)})
+        c.model_copy(update={"result": c.result.model_copy(update=changes), "adjusted": adjusted})
         if (c.contender, c.metric, c.budget) == (name, report.primary, "calls")
         else c
         for c in report.comparisons
     )
     return report.model_copy(update={"comparisons": pairs})
+
+
+def mark_of(report: EvaluationReport, name: str) -> str:
+    """Return the first line of a contender in the first table."""
+    return next(line for line in shown(report).splitlines() if line.lstrip().startswith(name))
 
 
 def test_the_best_stands_first_and_the_reference_is_marked(report):
@@ -60,31 +66,35 @@ def test_a_claim_needs_an_interval_that_excludes_zero(report):
     ahead = with_result(report, "direct", difference=0.2, low=0.01, high=0.3)
     behind = with_result(report, "direct", difference=-0.2, low=-0.3, high=-0.01)
     touching = with_result(report, "direct", difference=0.2, low=0.0, high=0.3)
-    assert any("loop beats direct on f1" in said for said in claims(ahead, "calls"))
-    assert any("loop loses to direct on f1" in said for said in claims(behind, "calls"))
+    assert any("loop beats direct in f1" in said for said in claims(ahead, "calls"))
+    assert any("loop loses to direct in f1" in said for said in claims(behind, "calls"))
     (said,) = [s for s in claims(touching, "calls") if "direct" in s]
     assert said.startswith("Nothing is claimed about")
     assert "beats direct" not in " ".join(headline(touching)[:2])
+    assert "!" in mark_of(ahead, "direct") and "!" in mark_of(behind, "direct")
+    assert "!" not in mark_of(touching, "direct")
 
 
-def test_a_correction_that_takes_the_claim_back_is_said(report):
-    sure = with_result(report, "direct", difference=0.2, low=0.01, high=0.3)
-    unsure = sure.model_copy(
-        update={
-            "comparisons": tuple(c.model_copy(update={"adjusted": 0.3}) for c in sure.comparisons)
-        }
-    )
-    assert any("no longer significant" in said for said in claims(unsure, "calls"))
+def test_what_the_correction_takes_back_is_no_claim(report):
+    unsure = with_result(report, "direct", 0.3, difference=0.2, low=0.01, high=0.3)
+    (said,) = [s for s in claims(unsure, "calls") if "direct" in s]
+    assert "does not outlast the correction" in said and "beats" not in said
+    assert "!" not in mark_of(unsure, "direct")
 
 
 def test_few_rows_claim_nothing_however_clear():
     report = make_report(8, contenders=("direct", "loop"))
     clear = with_result(report, "direct", difference=0.9, low=0.8, high=1.0)
     text = shown(clear)
-    assert "beats" not in text
-    assert "too few to claim anything" in text.replace("\n", " ")
+    assert "beats" not in text and "!" not in mark_of(clear, "direct")
+    assert "nothing is claimed of loop" in text.replace("\n", " ")
     assert "warning: few rows" in text
-    assert {s.outcome for s in standings(clear, "calls")} == {Outcome.REFERENCE, Outcome.FEW}
+    assert {s.verdict for s in standings(clear, "calls")} == {None, "few"}
+
+
+def test_what_was_not_compared_is_said(report):
+    (said,) = claims(report.model_copy(update={"comparisons": ()}), "calls")
+    assert said.startswith("Not compared on f1: ") and "direct" in said
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
@@ -116,7 +126,7 @@ def test_names_are_no_markup_and_cannot_move_the_cursor():
 
 def test_one_question_and_nobody_to_compare_with():
     text = shown(make_report(1, contenders=("loop",), budgets=("calls",), full=False))
-    assert "nobody to compare with" in text
+    assert "compared with nobody" in text
     assert "1 question of craters" in text
 
 
@@ -124,7 +134,7 @@ def test_all_answers_missing():
     report = make_report(30, missing=1.0)
     rows = standings(report, "calls")
     assert all(s.row.missing == 30 and s.row.means["f1"] == 0.0 for s in rows)
-    assert "beats nobody" in shown(report)
+    assert "beats" not in shown(report)
 
 
 def test_no_nan_is_shown():
