@@ -25,6 +25,7 @@ _DIGITS = {word: str(number) for number, word in enumerate(_WORD_NUMBERS.split()
 _AMOUNTS = (NUMERALS | set(_DIGITS)) - {"last", "next", "half", "second", "third", "fourth"}
 _YEAR = re.compile(r"(?<![\w.,])(?:1\d{3}|20\d{2})(?!\w)(?![.,]\d)")
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?%?(?![\w%])")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PARENTHESIS = re.compile(r"\s*\([^)]*\)\s*$")
 _SAME_STEM = 5
 """Letters that two words have in common at their head to count as one: German, Germany."""
@@ -132,7 +133,8 @@ def overlap(one: str, two: str) -> bool:
 
 
 def _words(text: str) -> set[str]:
-    return {_DIGITS.get(word, word.replace(",", "")) for word in content_words(text)}
+    joined = _THOUSANDS.sub("", text)
+    return {_DIGITS.get(word, word) for word in content_words(joined)}
 
 
 def _is_short_form(short: str, full: str) -> bool:
