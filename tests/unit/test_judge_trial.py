@@ -13,10 +13,12 @@ from judging import Mumbling, NoisyOracle, oracle_of, world
 from reflectory.agents.graders import FunctionGrader
 from reflectory.errors import BackendError, OutputError, UserError
 from reflectory.evaluation.judge import cases as kinds
+from reflectory.evaluation.judge.concurrency import bounded
 from reflectory.evaluation.judge.noise import MatrixFacts
-from reflectory.evaluation.judge.position import Pair, PairwiseJudge, bounded, position_of
+from reflectory.evaluation.judge.position import Pair, position_of
 from reflectory.evaluation.judge.records import GradedAnswer, JudgeReport
 from reflectory.evaluation.judge.trial import try_judge
+from reflectory.evaluation.metrics.preference import PairJudge
 from reflectory.types import Evidence, Statement
 
 ITEMS = world()
@@ -346,8 +348,9 @@ class Pairs:
 
     fingerprint = "pairs"
 
-    def __init__(self, function):
+    def __init__(self, function, *, ordered=True):
         self._function = function
+        self.ordered = ordered
 
     async def choose(self, question, first, second, context):
         said = self._function(first, second)
@@ -369,7 +372,7 @@ def test_a_judge_that_looks_at_the_order_is_caught():
 
 def test_a_judge_that_looks_at_the_answers_is_not():
     by_text = Pairs(lambda first, second: "first" if first > second else "second")
-    assert isinstance(by_text, PairwiseJudge)
+    assert isinstance(by_text, PairJudge)
     report = trial(ORACLE, pairwise=by_text)
     assert report.position == 0.0 and report.position_first is None
     assert report.verdicts == ()
@@ -379,9 +382,16 @@ def test_a_judge_that_looks_at_the_answers_is_not():
 def test_pairs_that_cannot_be_read_are_no_preferences():
     pairs = [Pair("Q", "a", "b", ()), Pair("Q", "a", "c", ())]
     found = asyncio.run(position_of(Pairs(lambda *two: None if "c" in two else "first"), pairs))
-    assert (found.pairs, found.unreadable, found.changed, found.first) == (1, 2, 1.0, 1.0)
+    assert (found.pairs, found.unreadable, found.changed, found.first) == (1, 1, 1.0, 1.0)
     nothing = asyncio.run(position_of(Pairs(lambda *_: None), pairs))
     assert nothing.changed is None and nothing.first is None
+
+
+def test_a_judge_for_which_order_cannot_matter_has_no_position():
+    report = trial(ORACLE, pairwise=Pairs(lambda *_: "first", ordered=False))
+    assert report.position is None and report.verdicts == ()
+    half = Pairs(lambda first, second: None if second.startswith("A") else "first")
+    assert any("could not be read" in note for note in trial(ORACLE, pairwise=half).notes)
 
 
 def test_a_tie_in_one_order_only_is_a_change():

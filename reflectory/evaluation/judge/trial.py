@@ -23,8 +23,9 @@ from reflectory.evaluation.judge.biases import (
     padding_of,
 )
 from reflectory.evaluation.judge.cases import TrialCase, make_cases
+from reflectory.evaluation.judge.concurrency import bounded
 from reflectory.evaluation.judge.noise import MatrixFacts, changes, deviation, recommend
-from reflectory.evaluation.judge.position import Pair, PairwiseJudge, bounded, position_of
+from reflectory.evaluation.judge.position import Pair, PositionReport, position_of
 from reflectory.evaluation.judge.records import (
     CalibrationBin,
     GradedAnswer,
@@ -33,6 +34,7 @@ from reflectory.evaluation.judge.records import (
     Separation,
 )
 from reflectory.evaluation.judge.verdicts import verdicts_on
+from reflectory.evaluation.metrics.preference import PairJudge
 from reflectory.types import Passage
 
 FEW_QUESTIONS = 20
@@ -55,7 +57,7 @@ async def try_judge(
     known_right: Mapping[str, Sequence[str]] | None = None,
     again: Callable[[int], Grader] | None = None,
     graded: Sequence[GradedAnswer] = (),
-    pairwise: PairwiseJudge | None = None,
+    pairwise: PairJudge | None = None,
     matrix: MatrixFacts | None = None,
     rubric: str = RESPONSE_RUBRIC,
     verifier: Verifier | None = None,
@@ -147,7 +149,7 @@ async def try_judge(
         epsilon=advice.epsilon,
         epsilon_from=advice.source,
         cases=tuple(judged),
-        notes=_notes(len(items), advice.epsilon, again is None),
+        notes=_notes(len(items), advice.epsilon, position),
     )
     said = verdicts_on(
         report,
@@ -291,12 +293,15 @@ def _calibration(
     return (*calibration_of(values, right, balanced(right)), "cases" if values.size else "")
 
 
-def _notes(questions: int, epsilon: float | None, draws_nothing: bool) -> tuple[str, ...]:
+def _notes(
+    questions: int, epsilon: float | None, position: PositionReport | None
+) -> tuple[str, ...]:
     found = []
     if questions < FEW_QUESTIONS:
         found.append(f"{questions} questions are few: read the intervals with care.")
     if epsilon is None:
         found.append("No noise was seen, so every epsilon above 0 lies above it.")
-    elif draws_nothing:
-        found.append("The judge was asked again with the seed it has; no other was given.")
+    if position is not None and position.unreadable:
+        pairs = position.pairs + position.unreadable
+        found.append(f"{position.unreadable} of {pairs} preferences could not be read.")
     return tuple(found)
