@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from reflectory.cli import check, dataset, demo, export, improve, index, models, run, train
+from reflectory.cli import (
+    check,
+    dataset,
+    demo,
+    evaluate,
+    export,
+    improve,
+    index,
+    models,
+    run,
+    train,
+)
 from reflectory.cli.common import DONE, INTERRUPTED, err
 from reflectory.errors import ReflectoryError
 
@@ -26,6 +37,7 @@ app.command("run")(run.run)
 app.command("dataset")(dataset.dataset)
 app.command("train")(train.train)
 app.command("improve")(improve.improve)
+app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 

@@ -7,6 +7,7 @@ data: live objects (a model, a retriever, a user's grader) are handed to
 
 from reflectory.config.base import Settings, Unit, problems_of
 from reflectory.config.curation import CurationConfig
+from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
 from reflectory.config.levels import DEFAULT_LEVELS, Level
 from reflectory.config.loop import LoopConfig, SamplingConfig
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_LEVELS",
     "CandidateConfig",
     "CurationConfig",
+    "EvaluationConfig",
     "ImprovementConfig",
     "Layer",
     "Level",

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from reflectory.config.base import Settings, problems_of
 from reflectory.config.curation import CurationConfig
+from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
 from reflectory.config.loop import LoopConfig
 from reflectory.config.practice import CandidateConfig, PracticeConfig
@@ -49,6 +50,7 @@ class RunConfig(Settings):
         curation: Which parts of trajectories become rows.
         training: How rows are learnt.
         improvement: The rounds that all of this makes.
+        evaluation: Whether the loop helps, against contenders of the same budget.
     """
 
     documents: tuple[str, ...] = ()
@@ -67,6 +69,7 @@ class RunConfig(Settings):
     curation: CurationConfig = CurationConfig()
     training: TrainingConfig = TrainingConfig()
     improvement: ImprovementConfig = ImprovementConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @field_validator("documents", mode="before")
     @classmethod
@@ -143,6 +146,11 @@ class RunConfig(Settings):
         if base is not None and (folder / base).is_dir():  # or else it is a hub id
             improvement["base"] = anchor(base)
         changes["improvement"] = self.improvement.model_copy(update=improvement)
+        evaluation = {
+            name: tuple(anchor(path) for path in getattr(self.evaluation, name))
+            for name in ("sets", "documents")
+        }
+        changes["evaluation"] = self.evaluation.model_copy(update=evaluation)
         return self.model_copy(update=changes)
 
     def to_yaml(self) -> str:

@@ -15,7 +15,7 @@ from reflectory.evaluation.comparison import PairedComparison
 from reflectory.evaluation.judge.records import JudgeReport
 from reflectory.evaluation.matrices import MatrixReport
 from reflectory.evaluation.turning import TurningPoint
-from reflectory.types import Record
+from reflectory.types import Passage, Record
 
 BudgetKind = Literal["calls", "tokens"]
 """What a table holds equal over the contenders."""
@@ -30,6 +30,7 @@ class Attempt(Record):
         tokens: Tokens read and written so far, whether a cache held them or not.
         note: What made it, such as ``R_2`` or ``sample 7``.
         grade: The judge's score in [0, 1] where the contender asked for one.
+        extra: Passages that it was written from besides C_0; groundedness counts them.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Attempt(Record):
     tokens: int = Field(ge=0)
     note: str = ""
     grade: float | None = None
+    extra: tuple[Passage, ...] = ()
 
 
 class ContenderAnswer(Record):
@@ -49,10 +51,13 @@ class ContenderAnswer(Record):
         trajectory: Id of the loop's trajectory, where there is one.
         failure: Why there is no answer, or why it ended early.
         seconds: From the first call to the last.
+        key: Hash of all that decides it; when an evaluation is resumed, an answer whose key
+            has changed is asked for again.
     """
 
     contender: str
     id: str
+    key: str = ""
     attempts: tuple[Attempt, ...] = ()
     trajectory: str | None = None
     failure: str = ""

@@ -21,6 +21,7 @@ NEUTRAL_FIELDS = frozenset(
         "curation",
         "device",
         "documents",
+        "evaluation",
         "improvement",
         "instructions",
         "practice",
@@ -31,7 +32,7 @@ NEUTRAL_FIELDS = frozenset(
 )
 """Fields that may differ when a run is resumed; every other one, also one of the
 future, may not. What the paths among them lead to is in the identity, by content,
-so that a folder may be moved; practice, candidates, curation, training and rounds lie
+so that a folder may be moved; practice, candidates, curation, training, rounds and evaluations lie
 before or behind the trajectories and record what they used themselves; more
 instructions may join a run, because the id of each is derived from its text and place."""
 

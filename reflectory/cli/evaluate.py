@@ -1,0 +1,132 @@
+"""``reflectory evaluate``: does reflection help, against contenders of the same budget?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from reflectory.cli.common import config_from, err, out, print_json, progress_bar
+from reflectory.errors import UserError
+
+if TYPE_CHECKING:
+    from reflectory.config import RunConfig
+    from reflectory.evaluation.records import EvaluationReport
+    from reflectory.evaluator.answering import OnProgress
+    from reflectory.evaluator.answering import Progress as Answered
+
+
+def evaluate(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="File of questions with answers, or dataset:NAME; repeatable."),
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Rows of each set, from 1: 61-100 or 1-25,40.")
+    ] = None,
+    documents: Annotated[
+        list[str] | None,
+        typer.Option("--documents", "-d", help="File, folder or index; repeatable."),
+    ] = None,
+    contenders: Annotated[str | None, typer.Option(help="Names, with commas.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names, with commas.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Contender that the others are compared with.")
+    ] = None,
+    judge: Annotated[bool | None, typer.Option(help="Put the judge on trial.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
+    student: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
+    student_adapter: Annotated[str | None, typer.Option(help="Folder of an adapter.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Questions at the same time.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Ask again where a contender failed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """Compare the loop with contenders that get the same calls and tokens.
+
+    Direct answer, retrieval, best of N, self-consistency, self-refine, and the loop with
+    single parts removed answer the same questions. No contender sees a reference.
+
+    Example: reflectory evaluate --set questions.jsonl -d notes/ -o runs/evaluation
+    """
+    if output is None:
+        raise UserError("no run directory was named", hint="give --output RUN")
+    settings = config_from(
+        config,
+        {
+            "evaluation.sets": sets,
+            "evaluation.rows": rows,
+            "documents": documents,
+            "evaluation.contenders": _names(contenders),
+            "evaluation.metrics": _names(metrics),
+            "evaluation.reference": reference,
+            "evaluation.judge": judge,
+            "teacher": teacher,
+            "student": student,
+            "student_adapter": student_adapter,
+            "concurrency": concurrency,
+            "device": device,
+            "dtype": dtype,
+        },
+    )
+    report = evaluated(settings, output, retry_failed=retry_failed, quiet=quiet or json)
+    if json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        from reflectory.report.evaluation_table import evaluation_text
+
+        out.print(evaluation_text(report))
+        out.print(f"Every answer and number is in {output}", markup=False, highlight=False)
+
+
+def evaluated(
+    settings: RunConfig, output: Path, *, retry_failed: bool = False, quiet: bool = False
+) -> EvaluationReport:
+    """Run an evaluation with progress on standard error and return its report.
+
+    Args:
+        settings: Names sets, contenders, models and documents.
+        output: Run directory.
+        retry_failed: Ask again where a contender failed.
+        quiet: Show no progress.
+    """
+    from reflectory.evaluator import Evaluator
+
+    evaluator = Evaluator(settings)
+    with progress_bar(quiet=quiet) as bar:
+        return evaluator.run(output, on_progress=_shown(bar, quiet), retry_failed=retry_failed)
+
+
+def _shown(bar: Progress, quiet: bool) -> OnProgress:
+    """Return what shows answers as a bar, or every tenth as a line where there is no terminal."""
+    task = bar.add_task("loading", total=None)
+
+    def show(answered: Answered) -> None:
+        done, total = answered.done, answered.total
+        bar.update(task, completed=done, total=total, description=answered.contender)
+        if answered.failure and not quiet:
+            said = f"{answered.contender} failed on {answered.question}: {answered.failure}"
+            err.print(said, markup=False, highlight=False)
+        if not quiet and not err.is_terminal and (done % 10 == 0 or done == total):
+            err.print(f"{done}/{total} {answered.contender}", markup=False, highlight=False)
+
+    return show
+
+
+def _names(given: str | None) -> Any:
+    """Return names that were written with commas; ``None`` when none were given."""
+    if given is None:
+        return None
+    return [name.strip() for name in given.split(",") if name.strip()]

@@ -1,0 +1,1 @@
+"""Who competes in an evaluation: each yields the answers that it would give, and their cost."""

@@ -1,0 +1,112 @@
+"""What a row of a question set may look like, and the record that it becomes.
+
+Known are the fields of this project (``question``, ``answer``, ``aliases``,
+``documents``), of HotpotQA (``_id``, and ``context`` as pairs of a title and sentences or as
+two lists), of SciQ (``correct_answer``, ``support``) and of SQuAD (``answers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from reflectory.errors import UserError
+from reflectory.evaluation.held_out import HeldOutQuestion
+from reflectory.types import Document
+
+_QUESTION = ("question", "instruction")
+_ANSWERS = ("answer", "answers", "correct_answer", "reference", "references")
+_PARAGRAPH = ("document", "support")
+
+
+class EvaluationQuestion(HeldOutQuestion):
+    """A question whose answer is known, in a domain where the set says so.
+
+    Attributes:
+        domain: What it is about; empty when the set does not say.
+    """
+
+    domain: str = ""
+
+
+def question_of(
+    row: Any, place: str, number: int, *, prefix: str = ""
+) -> tuple[EvaluationQuestion, Document | None]:
+    """Return the question of a row, and the paragraph that it adds to the common pool.
+
+    Args:
+        row: An object of JSON, a row of a data set, or the record itself.
+        place: Where it stands, for messages.
+        number: Its number, from 1; its id when it has none.
+        prefix: Put before the id, where several files are read.
+
+    Raises:
+        UserError: It is no question with an answer.
+    """
+    if isinstance(row, HeldOutQuestion):
+        if not row.references:
+            raise UserError(f"{place}: the question {row.id} has no reference", hint="give one")
+        known = {name: getattr(row, name) for name in HeldOutQuestion.model_fields}
+        domain = getattr(row, "domain", "")
+        return EvaluationQuestion(**{**known, "id": f"{prefix}{row.id}"}, domain=domain), None
+    try:
+        if not isinstance(row, Mapping):
+            raise ValueError("it is no object")
+        given = next((row[name] for name in ("id", "_id") if row.get(name) is not None), number)
+        own = f"{prefix}{given}"
+        text = next((row[name] for name in _QUESTION if row.get(name) is not None), None)
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("there is no question")
+        question = EvaluationQuestion(
+            id=own,
+            question=text.strip(),
+            references=_references(row),
+            documents=tuple(_documents(row, own)),
+            domain=str(row.get("domain") or ""),
+        )
+        return question, _paragraph(row, own)
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        said = error if isinstance(error, ValueError) else repr(error)
+        raise UserError(
+            f"{place}: not a question with an answer ({said})",
+            hint='a row is like {"question": "...", "answer": "..."}; see docs/evaluation.md',
+        ) from error
+
+
+def _references(row: Mapping[str, Any]) -> tuple[str, ...]:
+    name = next((name for name in _ANSWERS if row.get(name) is not None), None)
+    if name is None:
+        raise ValueError(f"there is none of the fields {', '.join(_ANSWERS)}")
+    found = row[name]
+    if isinstance(found, Mapping):  # SQuAD: {"text": [...], "answer_start": [...]}
+        found = found["text"]
+    listed = [found] if isinstance(found, str) else list(found)
+    listed += list(row.get("aliases") or ())
+    if not listed or not all(isinstance(text, str) and text.strip() for text in listed):
+        raise ValueError("an answer is a text that is not empty")
+    return tuple(dict.fromkeys(text.strip() for text in listed))
+
+
+def _documents(row: Mapping[str, Any], own: str) -> Iterator[Document]:
+    """Yield the documents of a row, also of HotpotQA's two ways to write them."""
+    entries = [e for e in row.get("documents") or () if not isinstance(e, str)]
+    pairs: list[tuple[Any, Any]] = [(e.get("title") or "", e["text"]) for e in entries]
+    context = row.get("context")
+    if isinstance(context, Mapping):
+        pairs += zip(context["title"], context["sentences"], strict=True)
+    elif isinstance(context, Sequence) and not isinstance(context, str):
+        pairs += [(title, sentences) for title, sentences in context]
+    for place, (title, text) in enumerate(pairs, start=1):
+        joined = text if isinstance(text, str) else "".join(text)
+        yield Document(id=f"{own}-{place}", title=str(title), text=joined.strip())
+
+
+def _paragraph(row: Mapping[str, Any], own: str) -> Document | None:
+    """Return the one paragraph that a row of SciQ or SQuAD comes with."""
+    candidates = [row.get(name) for name in _PARAGRAPH]
+    if isinstance(row.get("context"), str):
+        candidates.append(row["context"])
+    text = next((c for c in candidates if isinstance(c, str) and c.strip()), None)
+    return None if text is None else Document(id=own, title=str(row.get("title") or ""), text=text)

@@ -1,0 +1,160 @@
+"""Where contenders meet their questions: live models, contexts and meters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reflectory.agents import PromptSet
+from reflectory.assembly import Parts
+from reflectory.config import EvaluationConfig, LoopConfig
+from reflectory.contenders.meter import Meter, MeteredModel
+from reflectory.contenders.prompts import with_contenders
+from reflectory.contenders.protocol import AskedQuestion, Budget, Task
+from reflectory.errors import UserError
+from reflectory.evaluation.held_out import HeldOutItem, HeldOutQuestion, find_contexts
+from reflectory.evaluation.sets import EvaluationSet
+from reflectory.graphs.state import LoopContext
+from reflectory.models.protocol import Model
+from reflectory.retrieval import resolve_retriever
+from reflectory.retrieval.retriever import Retriever
+from reflectory.runs.cached_model import CachedModel
+from reflectory.runs.call_cache import CallCache
+from reflectory.types import Document, ScoredPassage, Trajectory
+
+
+class NoDocuments:
+    """Stands where a retriever belongs when every question has documents of its own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A fixed name."""
+        return "none"
+
+    async def prepare(self) -> int:
+        """Nothing is there."""
+        return 0
+
+    async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
+        """Refuse: nobody said where to look.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            "a question has no documents of its own and there are no others",
+            hint="give its row `documents`, or set documents or evaluation.documents",
+        )
+
+
+def documents_for(
+    questions: EvaluationSet, settings: EvaluationConfig, documents: Sequence[Any]
+) -> Any:
+    """Return what questions without documents of their own are answered from.
+
+    Args:
+        questions: The set, maybe with a pool of paragraphs.
+        settings: Names documents, maybe.
+        documents: Those of the run.
+
+    Raises:
+        UserError: There are such questions and no documents.
+    """
+    if settings.documents:
+        return list(settings.documents)
+    if questions.pool:
+        return list(questions.pool)
+    if documents:
+        return documents
+    bare = next((q.id for q in questions.questions if not q.documents), None)
+    if bare is not None:
+        raise UserError(
+            f"the question {bare} has nothing to be answered from",
+            hint="give its row `documents`, or set documents or evaluation.documents",
+        )
+    return NoDocuments()
+
+
+class Arena:
+    """Gives every contender the same question, models and documents.
+
+    Args:
+        parts: The live objects of the loop.
+        calls: The call cache of the run.
+        settings: The evaluation's configuration.
+    """
+
+    def __init__(self, parts: Parts, calls: CallCache, settings: EvaluationConfig) -> None:
+        self.parts = parts
+        self.settings = settings
+        self.prompts: PromptSet = with_contenders(parts.prompts)
+        self.fingerprints = parts.fingerprints()
+        self._calls = calls
+        self._cached: dict[int, CachedModel] = {}
+        self._retrievers: dict[str, Retriever] = {}
+
+    @property
+    def hits(self) -> int:
+        """Calls of this session that were answered from the cache."""
+        return sum(model.hits for model in self._cached.values())
+
+    def cached(self, model: Model) -> CachedModel:
+        """Return a model behind the call cache; the same one each time."""
+        return self._cached.setdefault(id(model), CachedModel(model, self._calls))
+
+    async def items(self, questions: Sequence[HeldOutQuestion]) -> list[HeldOutItem]:
+        """Retrieve C_0 of each question, the same for all contenders.
+
+        Raises:
+            UserError: A question has nothing to be answered from.
+        """
+        makers = [q for q in questions if q.documents]
+        made = await asyncio.gather(*(asyncio.to_thread(self._over, q.documents) for q in makers))
+        self._retrievers = {q.id: retriever for q, retriever in zip(makers, made, strict=True)}
+        # find_contexts() hands over the documents alone: they are told by identity.
+        of_documents = {id(q.documents): self._retrievers[q.id] for q in makers}
+        return await find_contexts(
+            questions,
+            self.parts.retriever,
+            self.parts.config.retrieval,
+            self.parts.student.count_tokens,
+            own=lambda documents: of_documents[id(documents)],
+        )
+
+    def retriever_of(self, question: str) -> Retriever:
+        """Return where a question's passages come from: its own documents, or all."""
+        return self._retrievers.get(question, self.parts.retriever)
+
+    def task(
+        self, item: HeldOutItem, budget: Budget | None, record: Callable[[Trajectory], None]
+    ) -> Task:
+        """Return a question as one contender gets it, with a meter of its own."""
+        retriever = self.retriever_of(item.id)
+
+        def live(meter: Meter, config: LoopConfig | None) -> LoopContext:
+            parts = replace(self.parts, retriever=retriever, config=config or self.parts.config)
+            return parts.context(lambda model: MeteredModel(self.cached(model), meter))
+
+        meter = Meter()
+        return Task(
+            question=AskedQuestion.of(item),
+            budget=budget,
+            settings=self.settings,
+            prompts=self.prompts,
+            meter=meter,
+            live=live(meter, None),
+            open_live=live,
+            record=record,
+            fingerprints=self.fingerprints,
+        )
+
+    def _over(self, documents: Sequence[Document]) -> Retriever:
+        return resolve_retriever(
+            list(documents),
+            self.parts.embedder,
+            self.parts.config.retrieval,
+            count_tokens=self.parts.student.count_tokens,
+            passage_embedder=self.parts.remembered,
+        )
