@@ -94,14 +94,19 @@ def legend_below(ax: Axes, columns: int = 4, title: str | None = None) -> None:
     ticks = max((label.get_text().count("\n") for label in ax.get_xticklabels()), default=0)
     lines = 2 + ticks + ax.get_xlabel().count("\n")
     down = ScaledTranslation(0.0, -(6 + 13 * lines) / 72, figure.dpi_scale_trans)
+    names = [wrapped(label, 60 if columns == 1 else _LABEL_COLUMNS) for label in labels]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    # About 0.066 inches per character of 9 points, and 0.5 for the line before it.
+    width = 1.15 * ax.get_window_extent().width / figure.dpi
+    room = int(width / (0.066 * longest + 0.5))
     legend = ax.legend(
         handles,
-        [wrapped(label, 60 if columns == 1 else _LABEL_COLUMNS) for label in labels],
+        names,
         title=title,
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         bbox_transform=ax.transAxes + down,
-        ncols=min(columns, len(handles)),
+        ncols=max(1, min(columns, room, len(handles))),
         fontsize=9,
         title_fontsize=9,
         frameon=False,

@@ -125,7 +125,7 @@ def plot_anytime(
         ax: Where to draw; a new figure is made without it.
     """
     drawn = [c for c in curves if c.steps]
-    ax = new_axes(6.6, 4.2) if ax is None else ax
+    ax = new_axes(6.6, 3.8 + 0.1 * len(drawn)) if ax is None else ax
     if not drawn:
         return note(ax, "nobody answered")
     plain(ax)
