@@ -87,9 +87,9 @@ def _ranked(values: Floats, codes: NDArray[np.intp]) -> Floats:
     from scipy.stats import rankdata
 
     ranks = np.empty(values.size)
-    for code in range(int(codes.max()) + 1):
-        inside = codes == code
-        ranks[inside] = rankdata(values[inside]) / inside.sum()
+    order = np.argsort(codes, kind="stable")
+    for inside in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        ranks[inside] = rankdata(values[inside]) / inside.size
     return ranks
 
 

@@ -45,6 +45,7 @@ EMPTY_PHRASES = (
 _CLOSED = {"yes": "no", "no": "yes"}
 _ARTICLES = ("the ", "a ", "an ")
 _FEWEST_WORDS = 4
+_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,8 @@ class _Maker:
 
     def _of_other_rows(self, pool: Sequence[tuple[str, str]]) -> list[str]:
         found: dict[str, str] = {}
-        for place in self._random(OTHER_ROWS).sample(range(len(pool)), len(pool)):
+        tried = min(len(pool), _TRIES * self._most)  # of ten thousand rows not all
+        for place in self._random(OTHER_ROWS).sample(range(len(pool)), tried):
             owner, text = pool[place]
             if owner != self._item.id and self._is_wrong(text, asked=False):
                 found.setdefault(normalise_answer(text), text)
