@@ -14,15 +14,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reflectory.agents.answer_types import type_fit
 from reflectory.agents.citations import content_words
 from reflectory.models.protocol import TokenScores
 from reflectory.types import Passage
 
-_SPAN = re.compile(
-    r"(?:[A-Z][\w'\u2019\-]*)(?:\s+(?:(?:of|the|and|de|von|van|la|du)\s+)?[A-Z][\w'\u2019\-]*)*|\d[\d,.]*\d|\d"
-)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'“(\[]?[A-Z0-9])")
-MAX_RIVALS = 8
+_BRACKETS = re.compile(r"\([^()]*\)")
+_LEAST, _MOST = -6.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -30,35 +29,12 @@ class Likelihoods:
     """The log-likelihoods of one answer.
 
     Attributes:
-        full: Given documents and question.
+        full: Given documents and question, in the very prompt that a student answers.
         without_question: Given the documents alone.
-        without_documents: Given the question alone.
     """
 
     full: TokenScores
     without_question: TokenScores
-    without_documents: TokenScores
-
-
-def rivals_in(passages: Sequence[Passage], question: str, answer: str) -> list[str]:
-    """Return names, dates and numbers of the passages that the answer might have been.
-
-    What overlaps with question or answer is no rival. At most
-    :data:`MAX_RIVALS`, spread evenly over the passages.
-    """
-    taken = set(content_words(question)) | set(content_words(answer))
-    found: dict[str, None] = {}
-    for passage in passages:
-        for match in _SPAN.finditer(passage.text):
-            span = match.group().strip().rstrip(".,")
-            words = set(content_words(span))
-            if len(span) > 1 and words and not words & taken:
-                found[span] = None
-    spans = list(found)
-    if len(spans) <= MAX_RIVALS:
-        return spans
-    step = len(spans) / MAX_RIVALS
-    return [spans[int(i * step)] for i in range(MAX_RIVALS)]
 
 
 def supported_share(answer: str, passages: Sequence[Passage]) -> float:
@@ -98,21 +74,32 @@ def repeated_share(answer: str, question: str) -> float:
 def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
     """Return how near to the question's words an answer stands in the passages, in [0, 1].
 
-    The best sentence counts: the share of the answer's content words that it
-    holds times the share of the question's that it or its passage's title
-    holds. A closed answer such as "yes" has no place of its own and gets 0.
+    The best sentence counts: the share of the answer's content words that it holds times
+    the share of the question's that it or its passage's title holds. Where a sentence of
+    another passage names that title, its words count too: the answer to a question of two
+    steps stands in one passage, and what the question says in another. A closed answer
+    such as "yes" has no place of its own and gets 0.
     """
     said, asked = set(content_words(answer)), set(content_words(question))
     asked -= said
     if not said or not asked:
         return 0.0
+    titles = [frozenset(content_words(_BRACKETS.sub("", p.title))) for p in passages]
+    read = [[set(content_words(s)) for s in sentences_of(p.text)] for p in passages]
     best = 0.0
-    for passage in passages:
-        title = set(content_words(passage.title))
-        for sentence in sentences_of(passage.text):
-            have = set(content_words(sentence))
-            answered = len(said & have) / len(said)
-            best = max(best, answered * len(asked & (have | title)) / len(asked))
+    for place, (title, sentences) in enumerate(zip(titles, read, strict=True)):
+        linked = [
+            words
+            for other, apart in enumerate(read)
+            for words in apart
+            if title and other != place and title <= words
+        ]
+        for words in sentences:
+            answered = len(said & words) / len(said)
+            if answered:
+                here = words | title
+                named = max((len(asked & (here | far)) for far in linked), default=0)
+                best = max(best, answered * max(named, len(asked & here)) / len(asked))
     return best
 
 
@@ -122,34 +109,30 @@ def signals(
     """Return the named numbers from which a score is made.
 
     Args:
-        likelihoods: Of the answer, from several sides.
+        likelihoods: Of the answer, from two sides.
         question: What was asked.
         answer: What was answered.
         passages: What the student saw.
 
     Returns:
-        ``fit`` (log-likelihood per token given everything), ``weakest`` (the
-        least likely token), ``evidence`` (what the documents add to fit),
-        ``relevance`` (what the question adds), ``support`` and ``echo`` (shares of
-        words), ``repeated`` (share of the question in an answer that adds nothing),
-        ``proximity`` (of the answer to the question's words in the passages),
-        ``nearest`` (the same above the mean of the rivals), ``length`` (log of the
-        number of tokens).
+        ``fit`` (log-likelihood per token given documents and question), ``information``
+        (what the question adds to the log-likelihood of the whole answer, in nats within
+        [-6, 12]: the pointwise mutual information of the two under the documents), ``type``
+        (whether it is the kind of answer that was asked for), ``support`` and ``echo``
+        (shares of words), ``repeated`` (share of the question in an answer that adds
+        nothing) and ``proximity`` (of the answer to the question's words in the passages).
     """
-    fit = likelihoods.full.mean
-    near = proximity(answer, question, passages)
-    others = [proximity(r, question, passages) for r in rivals_in(passages, question, answer)]
+    told = likelihoods.full.total - likelihoods.without_question.total
     return {
-        "fit": fit,
-        "weakest": min(likelihoods.full.logprobs),
-        "evidence": fit - likelihoods.without_documents.mean,
-        "relevance": fit - likelihoods.without_question.mean,
+        "fit": likelihoods.full.mean,
+        # An echo of a long question is told by it entirely: without bounds its number would
+        # be the only one that counts.
+        "information": min(max(told, _LEAST), _MOST),
+        "type": type_fit(question, answer),
         "support": supported_share(answer, passages),
         "echo": echo_share(answer, question),
         "repeated": repeated_share(answer, question),
-        "proximity": near,
-        "nearest": near - sum(others) / len(others) if others else 0.0,
-        "length": math.log(len(likelihoods.full.logprobs)),
+        "proximity": proximity(answer, question, passages),
     }
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from reflectory.agents.answer_types import AnswerType, expected_type
 from reflectory.agents.graders.calibration import Calibration, fit
 from reflectory.agents.graders.cases import GradingCase
 from reflectory.agents.graders.features import (
@@ -21,26 +22,26 @@ from reflectory.agents.graders.features import (
 )
 from reflectory.agents.graders.protocol import GradingTask
 from reflectory.agents.prompts import PromptSet
-from reflectory.agents.student import context_segments
+from reflectory.agents.student import answer_segments, context_segments
 from reflectory.agents.verification import statements_in
 from reflectory.errors import OutputError
 from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores, content_hash
 from reflectory.types import Feedback
 
-SIGNALS = (
-    "fit",
-    "weakest",
-    "evidence",
-    "relevance",
-    "support",
-    "echo",
-    "proximity",
-    "nearest",
-    "length",
-)
+SIGNALS = ("fit", "information", "type", "support", "echo", "proximity")
 """The signals that are fitted; ``repeated`` is not among them, see :class:`LikelihoodGrader`."""
 
 _REPEATED, _GOOD, _POOR = 0.5, 0.66, 0.33
+_ASKED_FOR = {
+    AnswerType.DATE: "A date",
+    AnswerType.NUMBER: "A number",
+    AnswerType.PERSON: "The name of a person",
+    AnswerType.PLACE: "A place",
+    AnswerType.THING: "A name or a few words",
+    AnswerType.CHOICE: "One of those that the question names",
+    AnswerType.YES_NO: "Yes or no",
+    AnswerType.EXPLANATION: "An explanation",
+}
 _NUMBER_FORMAT = re.compile(r"/(?:bfloat16|float16|float32|int8)")
 
 
@@ -87,8 +88,8 @@ class LikelihoodGrader:
 async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[str, float]:
     """Return the signals of one answer (see :func:`~reflectory.agents.graders.features.signals`).
 
-    Three prompts are scored: documents and question, documents alone, question
-    alone.
+    Two prompts are scored, each beginning as the student's own: documents and question, as
+    the student reads them, and the documents alone.
 
     Raises:
         OutputError: The answer is empty.
@@ -96,25 +97,19 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
     answer = task.answer.strip()
     if not answer:
         raise OutputError("there is no answer to grade", raw=task.answer)
-    documents = context_segments(prompts, task.context, task.extra)
-    asked = Segment(text=f"Question: {task.question}\nAnswer:")
-    open_ended = Segment(text="Answer:")
 
-    async def score(*segments: Segment) -> TokenScores:
-        request = ScoreRequest(segments=segments, continuations=(answer,), role="teacher.grade")
+    async def score(segments: Sequence[Segment]) -> TokenScores:
+        request = ScoreRequest(
+            segments=tuple(segments), continuations=(answer,), role="teacher.grade"
+        )
         return (await model.score(request)).continuations[0]
 
-    full, without_question, without_documents = await asyncio.gather(
-        score(*documents, asked),
-        score(*documents, open_ended),
-        score(*context_segments(prompts, ()), asked),
+    documents = context_segments(prompts, task.context, task.extra)
+    full, without_question = await asyncio.gather(
+        score(answer_segments(prompts, task.question, task.context, task.extra)),
+        score((*documents, Segment(text="Answer:"))),
     )
-    return signals(
-        Likelihoods(full, without_question, without_documents),
-        task.question,
-        answer,
-        task.passages,
-    )
+    return signals(Likelihoods(full, without_question), task.question, answer, task.passages)
 
 
 async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCase]) -> Calibration:
@@ -155,6 +150,7 @@ async def calibration_for(
     key = content_hash(
         _NUMBER_FORMAT.sub("", model.fingerprint),
         prompts.texts["system"],
+        prompts.texts["student.answer"],
         [
             (c.group, c.right, c.task.question, c.task.answer, [p.text for p in c.task.passages])
             for c in cases
@@ -190,9 +186,9 @@ def reason_for(score: float, measured: dict[str, float], task: GradingTask) -> s
         verdict = "Much of it is not in the documents."
     elif part:
         verdict = f'The documents do not support "{part}"'
-    elif measured["evidence"] <= 0.0:
-        verdict = "The documents do not make it likelier."
-    elif score < _POOR:
+    elif measured["type"] <= 0.0:
+        verdict = f"{_ASKED_FOR[expected_type(task.question)]} was asked for."
+    elif measured["information"] <= 0.0 or score < _POOR:
         verdict = "It does not fit the question."
     else:
         verdict = "The documents support it only in part."
