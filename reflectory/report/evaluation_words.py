@@ -197,10 +197,11 @@ def judge_words(judge: JudgeReport) -> list[str]:
         said.append("The trial found nothing wrong with the judge.")
     said += [_separation(found) for found in judge.separations]
     if judge.epsilon is not None:
+        seen = f", seen in {judge.epsilon_from}" if judge.epsilon_from else ""
         said.append(
-            f"Asked twice, a score differs by {number(judge.noise)} (standard deviation); an "
-            f"epsilon of at least {number(judge.epsilon)} lies above that noise."
+            f"An epsilon of at least {number(judge.epsilon)} lies above the judge's noise{seen}."
         )
+    said += [_sentence(note) for note in judge.notes]
     return said
 
 

@@ -105,15 +105,29 @@ def comparisons_of(
     return tuple(found)
 
 
+def separation(kind: str, area: float, half: float, wrong: int) -> Separation:
+    steps = [n / 20 for n in range(21)]
+    return Separation(
+        kind=kind,
+        area=area,
+        low=area - half,
+        high=min(1.0, area + half),
+        right=40,
+        wrong=wrong,
+        curve=tuple((x, x ** ((1 - area) / area)) for x in steps),
+    )
+
+
 def judge_report() -> JudgeReport:
     return JudgeReport(
         grader="likelihood:0123abcd",
         questions=40,
         separations=(
-            Separation(kind="other rows", area=0.93, low=0.88, high=0.97, right=40, wrong=120),
-            Separation(kind="same documents", area=0.71, low=0.62, high=0.79, right=40, wrong=160),
-            Separation(kind="echo", area=0.55, low=0.44, high=0.66, right=40, wrong=40),
+            separation("other rows", 0.93, 0.05, 120),
+            separation("same documents", 0.71, 0.08, 160),
+            separation("echo", 0.55, 0.11, 40),
         ),
+        headline="same documents",
         bins=tuple(
             CalibrationBin(
                 low=n / 10,
@@ -137,6 +151,8 @@ def judge_report() -> JudgeReport:
         ),
         matrix_noise=0.035,
         epsilon=0.07,
+        epsilon_from="asking again",
+        notes=("40 questions: areas are known to about 0.1",),
         verdicts=("prefers longer answers (rank correlation 0.31)",),
     )
 

@@ -1,0 +1,191 @@
+"""Every question of an evaluation with what all contenders said, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from reflectory.evaluation.changes import is_right, right_metric
+from reflectory.evaluation.records import (
+    Attempt,
+    BudgetKind,
+    ContenderAnswer,
+    EvaluationReport,
+    ScoredAnswer,
+)
+
+_ATTEMPTS_LIMIT = 4_000_000
+"""Characters of attempts that a page holds; with more, only the reference contender's."""
+
+
+class Asked(Protocol):
+    """A question as it was asked, such as :class:`~reflectory.evaluation.held_out.HeldOutItem`."""
+
+    @property
+    def id(self) -> str:
+        """Unique in its set."""
+
+    @property
+    def question(self) -> str:
+        """What the contenders were asked."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Right answers, of which any counts."""
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One answer of one contender.
+
+    Attributes:
+        contender: Its name.
+        reference: Whether it is the contender that the others are compared with.
+        budgets: Tables that hold this answer; empty when all do.
+        answer: Text, cost and metrics.
+        right: Whether it counts as right.
+        attempts: What the contender would have answered earlier, in order.
+        failure: Why there is no answer, or why it ended early.
+    """
+
+    contender: str
+    reference: bool
+    budgets: tuple[BudgetKind, ...]
+    answer: ScoredAnswer
+    right: bool
+    attempts: tuple[Attempt, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class ShownQuestion:
+    """A question with all answers.
+
+    Attributes:
+        id: Of the question.
+        text: What was asked; empty when it is not known.
+        references: Right answers, where they are known.
+        answers: In the order of the tables.
+        marks: Per table one letter for each contender in the order of
+            :func:`contenders_of`: ``r`` right, ``w`` wrong, ``n`` no answer, ``-`` not asked.
+    """
+
+    id: str
+    text: str
+    references: tuple[str, ...]
+    answers: tuple[ShownAnswer, ...]
+    marks: dict[BudgetKind, str]
+
+    @property
+    def right(self) -> int:
+        """Contenders that are right in the first table."""
+        return next(iter(self.marks.values()), "").count("r")
+
+
+def contenders_of(report: EvaluationReport) -> list[str]:
+    """Return the names of all contenders, the reference first."""
+    names = {report.reference: None}
+    for rows in report.tables.values():
+        names |= {row.contender: None for row in rows}
+    return list(names)
+
+
+def questions_of(
+    report: EvaluationReport,
+    *,
+    answers: Iterable[ContenderAnswer] | None = None,
+    questions: Iterable[Asked] | None = None,
+) -> list[ShownQuestion]:
+    """Return all questions in the order of the set.
+
+    Args:
+        report: Tables with the answers.
+        answers: All attempts of the contenders, where they are to be shown.
+        questions: What was asked and the references, which the report does not hold.
+    """
+    asked = {question.id: question for question in questions or ()}
+    tried = _attempts(answers, report.reference)
+    names, metric = contenders_of(report), right_metric(report)
+    scored: dict[str, dict[str, dict[BudgetKind, ScoredAnswer]]] = {}
+    for budget, rows in report.tables.items():
+        for row in rows:
+            for answer in row.answers:
+                by_contender = scored.setdefault(answer.id, {})
+                by_contender.setdefault(row.contender, {})[budget] = answer
+    return [
+        ShownQuestion(
+            id=name,
+            text=asked[name].question if name in asked else "",
+            references=asked[name].references if name in asked else (),
+            answers=tuple(
+                shown
+                for contender in names
+                if contender in found
+                for shown in _shown(
+                    contender,
+                    found[contender],
+                    metric,
+                    tried.get((contender, name)),
+                    reference=contender == report.reference,
+                )
+            ),
+            marks={
+                budget: "".join(_mark(found.get(n, {}).get(budget), metric) for n in names)
+                for budget in report.tables
+            },
+        )
+        for name, found in scored.items()
+    ]
+
+
+def _mark(answer: ScoredAnswer | None, metric: str) -> str:
+    if answer is None:
+        return "-"
+    if answer.text is None:
+        return "n"
+    return "r" if is_right(answer, metric) else "w"
+
+
+def _shown(
+    contender: str,
+    by_budget: Mapping[BudgetKind, ScoredAnswer],
+    metric: str,
+    tried: ContenderAnswer | None,
+    *,
+    reference: bool,
+) -> Iterable[ShownAnswer]:
+    """Yield a contender's answers; one that several tables share stands once."""
+    same: list[tuple[ScoredAnswer, list[BudgetKind]]] = []
+    for budget, answer in by_budget.items():
+        for known, budgets in same:
+            if known == answer:
+                budgets.append(budget)
+                break
+        else:
+            same.append((answer, [budget]))
+    for place, (answer, budgets) in enumerate(same):
+        first = place == 0 and tried is not None
+        yield ShownAnswer(
+            contender=contender,
+            reference=reference,
+            budgets=tuple(budgets) if len(same) > 1 else (),
+            answer=answer,
+            right=is_right(answer, metric),
+            attempts=tried.attempts if first and tried is not None else (),
+            failure=tried.failure if first and tried is not None else "",
+        )
+
+
+def _attempts(
+    answers: Iterable[ContenderAnswer] | None, reference: str
+) -> dict[tuple[str, str], ContenderAnswer]:
+    """Return attempts by contender and question, without those that a page cannot hold."""
+    found: Sequence[ContenderAnswer] = list(answers or ())
+    size = sum(len(attempt.text) for answer in found for attempt in answer.attempts)
+    kept = {}
+    for answer in found:
+        few = size <= _ATTEMPTS_LIMIT or answer.contender == reference
+        shown = answer if few else answer.model_copy(update={"attempts": ()})
+        kept[answer.contender, answer.id] = shown
+    return kept
