@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from reflectory.evaluator.answering import Progress as Answered
 
 
+REPORT, ANSWERS, ITEMS, PAGE = "evaluation.json", "answers.jsonl", "items.jsonl", "report.html"
+"""Files of an evaluation in its run directory."""
+
+
 def evaluate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
@@ -51,6 +55,11 @@ def evaluate(
         str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Ask again where a contender failed.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Compare two earlier evaluations instead: the earlier, the later."),
+    ] = None,
+    page: Annotated[bool, typer.Option(help="Write report.html into RUN.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
@@ -61,6 +70,9 @@ def evaluate(
 
     Example: reflectory evaluate --set questions.jsonl -d notes/ -o runs/evaluation
     """
+    if compare is not None:
+        _compared(*compare, json=json)
+        return
     if output is None:
         raise UserError("no run directory was named", hint="give --output RUN")
     settings = config_from(
@@ -82,13 +94,68 @@ def evaluate(
         },
     )
     report = evaluated(settings, output, retry_failed=retry_failed, quiet=quiet or json)
+    if page:
+        write_report_page(output, report)
     if json:
         print_json(report.model_dump(mode="json"))
-    else:
-        from reflectory.report.evaluation_table import evaluation_text
+        return
+    from reflectory.report.evaluation_table import evaluation_text
 
-        out.print(evaluation_text(report))
-        out.print(f"Every answer and number is in {output}", markup=False, highlight=False)
+    out.print(evaluation_text(report))
+    place = f" The page for people is {output / PAGE}." if page else ""
+    said = f"Every answer and number is in {output}.{place}"
+    out.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_report_page(run: Path, report: EvaluationReport) -> Path:
+    """Write the page of an evaluation into its run directory and return its path."""
+    from reflectory.evaluation.answer_store import AnswerStore
+    from reflectory.evaluation.held_out import HeldOutItem
+    from reflectory.report.evaluation_page import write_page
+
+    lines = (run / ITEMS).read_text(encoding="utf-8").split("\n")
+    items = [HeldOutItem.model_validate_json(line) for line in lines if line]
+    return write_page(report, run / PAGE, answers=AnswerStore(run / ANSWERS), questions=items)
+
+
+def read_report(path: Path) -> EvaluationReport:
+    """Return the report of an earlier evaluation.
+
+    Args:
+        path: Its run directory, or its ``evaluation.json``.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    from pydantic import ValidationError
+
+    from reflectory.evaluation.records import EvaluationReport
+
+    file = path / REPORT if path.is_dir() else path
+    try:
+        return EvaluationReport.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot read the evaluation {file}: {error.strerror or error}",
+            hint="give the run directory of a finished `reflectory evaluate`",
+        ) from error
+    except ValidationError as error:
+        raise UserError(
+            f"{file} is no report of an evaluation: {error.errors()[0]['msg']}",
+            hint="give the run directory of a finished `reflectory evaluate`",
+        ) from error
+
+
+def _compared(before: Path, after: Path, *, json: bool) -> None:
+    from reflectory.evaluation.changes import compare_reports
+
+    found = compare_reports(read_report(before), read_report(after))
+    if json:
+        print_json(found.model_dump(mode="json"))
+        return
+    from reflectory.report.changes_table import comparison_text
+
+    out.print(comparison_text(found))
 
 
 def evaluated(

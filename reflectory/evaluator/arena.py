@@ -102,7 +102,10 @@ class Arena:
 
     def cached(self, model: Model) -> CachedModel:
         """Return a model behind the call cache; the same one each time."""
-        return self._cached.setdefault(id(model), CachedModel(model, self._calls))
+        # Kept alive by the cache that wraps it, so that no other gets its identity.
+        if id(model) not in self._cached:
+            self._cached[id(model)] = CachedModel(model, self._calls)
+        return self._cached[id(model)]
 
     async def items(self, questions: Sequence[HeldOutQuestion]) -> list[HeldOutItem]:
         """Retrieve C_0 of each question, the same for all contenders.

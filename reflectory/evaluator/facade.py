@@ -146,7 +146,14 @@ class Evaluator:
                 try:
                     answers, budgets = await answering.answers(items)
                     report = await report_of(
-                        arena, directory, self.contenders, questions, items, answers, budgets
+                        arena,
+                        directory,
+                        self.contenders,
+                        questions,
+                        items,
+                        answers,
+                        budgets,
+                        own_grader=self._grader is not None,
                     )
                 finally:
                     directory.update_manifest(hits=arena.hits)

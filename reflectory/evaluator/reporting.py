@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from reflectory.contenders.protocol import Contender
 from reflectory.evaluation.comparison import FEW_ROWS
 from reflectory.evaluation.held_out import HeldOutItem
-from reflectory.evaluation.records import EvaluationReport
+from reflectory.evaluation.metrics.domains import generalisation
+from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
 from reflectory.evaluation.sets import EvaluationSet
+from reflectory.evaluation.trends import matrix_report
+from reflectory.evaluation.turning import turning_points
 from reflectory.evaluator.answering import Answers, Budgets
 from reflectory.evaluator.arena import Arena
 from reflectory.evaluator.scoring import ScoreSheet, Tables, comparisons_of, tables_of
+from reflectory.evaluator.trial import trial_of
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.manifest import Manifest
+from reflectory.types import Trajectory
 
 
 async def report_of(
@@ -26,13 +31,23 @@ async def report_of(
     items: Sequence[HeldOutItem],
     answers: Answers,
     budgets: Budgets,
+    *,
+    own_grader: bool = False,
 ) -> EvaluationReport:
     """Measure all answers and return everything that was found.
 
     References are looked at here for the first time.
-    """
-    from reflectory.evaluation.turning import turning_points
 
+    Args:
+        arena: Models, and the evaluation's configuration.
+        directory: Holds the reference's trajectories.
+        contenders: In the order of the tables.
+        questions: The set.
+        items: Its questions with their contexts.
+        answers: What everybody said.
+        budgets: What each question could cost.
+        own_grader: Whether the judge was handed over in Python.
+    """
     settings, parts = arena.settings, arena.parts
     sheet = ScoreSheet(items, settings.measured)
     await sheet.measure(answers, embedder=parts.embedder, verifier=parts.verifier)
@@ -41,6 +56,11 @@ async def report_of(
     turning = turning_points(
         [reference[item.id] for item in items], sheet.of_all(reference), right=settings.right
     )
+    loops = _loops(directory, reference.values())
+    domains = _domains(questions, tables, settings.reference, settings.primary)
+    judge = None
+    if settings.judge:
+        judge = await trial_of(arena, items, answers, sheet, loops, own_grader=own_grader)
     return EvaluationReport(
         name=questions.name,
         rows=len(items),
@@ -50,7 +70,10 @@ async def report_of(
         tables=tables,
         comparisons=comparisons_of(tables, settings),
         turning=turning,
-        domains=_domains(questions, tables, settings.reference, settings.primary),
+        judge=judge,
+        matrices=matrix_report(loops) if loops else None,
+        domains={name: sum(values) / len(values) for name, values in domains.items()},
+        generalisation=generalisation(domains).score if len(domains) > 1 else None,
         config=directory.config.model_dump(mode="json"),
         environment=_environment(directory.manifest),
         seconds=_seconds(directory.manifest),
@@ -58,10 +81,17 @@ async def report_of(
     )
 
 
+def _loops(directory: RunDirectory, answers: Iterable[ContenderAnswer]) -> list[Trajectory]:
+    """Return the trajectories of these answers, which may be fewer than the run holds."""
+    named = [answer.trajectory for answer in answers if answer.trajectory is not None]
+    found = (directory.trajectories.get(name) for name in named)
+    return [trajectory for trajectory in found if trajectory is not None]
+
+
 def _domains(
     questions: EvaluationSet, tables: Tables, reference: str, primary: str
-) -> dict[str, float]:
-    """Return the mean of the primary metric by domain, of the reference in the first table."""
+) -> dict[str, list[float]]:
+    """Return the primary metric by domain, of the reference in the first table."""
     domains = {question.id: question.domain for question in questions.questions}
     rows = next(iter(tables.values()))
     (row,) = (row for row in rows if row.contender == reference)
@@ -69,7 +99,7 @@ def _domains(
     for answer in row.answers:
         if domains[answer.id]:
             values.setdefault(domains[answer.id], []).append(answer.values[primary])
-    return {name: sum(found) / len(found) for name, found in sorted(values.items())}
+    return dict(sorted(values.items()))
 
 
 def _environment(manifest: Manifest) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from reflectory.config import EvaluationConfig
 from reflectory.contenders.protocol import Contender
 from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.evaluation.metrics.registry import measure_answers
+from reflectory.evaluation.multiple import compare_contenders
 from reflectory.evaluation.records import (
     Attempt,
     BudgetKind,
@@ -138,8 +139,6 @@ def _row(
 
 def comparisons_of(tables: Tables, settings: EvaluationConfig) -> tuple[ContenderComparison, ...]:
     """Return the reference against every other contender, in every table and metric."""
-    from reflectory.evaluation.multiple import compare_contenders
-
     found: list[ContenderComparison] = []
     for kind, rows in tables.items():
         (reference,) = (row for row in rows if row.contender == settings.reference)

@@ -1,0 +1,146 @@
+"""The judge of an evaluation on trial, with the answers that the contenders really gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from reflectory.agents.graders import Grader
+from reflectory.evaluation.held_out import HeldOutItem
+from reflectory.evaluation.judge.noise import MatrixFacts
+from reflectory.evaluation.judge.records import GradedAnswer, JudgeReport
+from reflectory.evaluation.judge.trial import try_judge
+from reflectory.evaluation.records import Attempt
+from reflectory.evaluator.answering import Answers
+from reflectory.evaluator.arena import Arena
+from reflectory.evaluator.scoring import ScoreSheet
+from reflectory.models.protocol import (
+    Capability,
+    Completion,
+    Model,
+    Request,
+    ScoreRequest,
+    Scores,
+    derive_seed,
+)
+from reflectory.types import Trajectory
+
+RIGHT = 0.5
+"""An answer is right when the metric that decides it is at least so high."""
+
+
+class AskedAgain:
+    """A model that is asked the same once more: what it said before is not looked up.
+
+    Its fingerprint is another one, so that the call cache keeps both answers, and what is
+    drawn is drawn from another seed. Where a judge draws nothing, what is left is the
+    noise of the number format.
+
+    Args:
+        model: What answers.
+        turn: Which time, from 1.
+    """
+
+    def __init__(self, model: Model, turn: int) -> None:
+        self._model = model
+        self._turn = turn
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's, and which time it is asked."""
+        return f"{self._model.fingerprint}#again-{self._turn}"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the model can do besides completing."""
+        return self._model.capabilities
+
+    @property
+    def context_window(self) -> int | None:
+        """Most tokens of prompt and completion together; ``None`` when unknown."""
+        return self._model.context_window
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens ``text`` has."""
+        return self._model.count_tokens(text)
+
+    async def complete(self, request: Request) -> Completion:
+        """Continue the prompt of ``request`` with another seed."""
+        seed = derive_seed(request.seed, "again", self._turn)
+        return await self._model.complete(request.model_copy(update={"seed": seed}))
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Return the log-likelihoods of ``request``, computed once more."""
+        return await self._model.score(request)
+
+    async def aclose(self) -> None:
+        """Leave the model open."""
+
+
+async def trial_of(
+    arena: Arena,
+    items: Sequence[HeldOutItem],
+    answers: Answers,
+    sheet: ScoreSheet,
+    trajectories: Iterable[Trajectory],
+    *,
+    own_grader: bool,
+) -> JudgeReport:
+    """Put the loop's judge on trial.
+
+    Args:
+        arena: Gives the judge its model, behind the call cache.
+        items: Questions with references.
+        answers: What was answered; every graded attempt is looked at once.
+        sheet: How good the answers are.
+        trajectories: Finished loops of the reference.
+        own_grader: Whether the judge was handed over and has no model that is known here.
+    """
+    parts, settings = arena.parts, arena.settings
+    loops = {trajectory.id: trajectory for trajectory in trajectories}
+
+    def again(turn: int) -> Grader:
+        return parts.make_grader(arena.cached(AskedAgain(parts.teacher, turn)))
+
+    return await try_judge(
+        parts.make_grader(arena.cached(parts.teacher)),
+        items,
+        seed=settings.seed,
+        again=None if own_grader else again,
+        graded=graded_answers(answers, sheet, settings.right, loops),
+        matrix=MatrixFacts.of(loops.values()),
+        verifier=parts.verifier,
+        confidence=settings.confidence,
+    )
+
+
+def graded_answers(
+    answers: Answers, sheet: ScoreSheet, right: str, loops: Mapping[str, Trajectory]
+) -> list[GradedAnswer]:
+    """Return every different answer that the judge graded, with its metrics."""
+    found: dict[tuple[str, str], GradedAnswer] = {}
+    for by_question in answers.values():
+        for id, answer in by_question.items():
+            loop = loops.get(answer.trajectory or "")
+            for attempt in answer.attempts:
+                if attempt.grade is None or (id, attempt.text) in found:
+                    continue
+                values = sheet.of(id, attempt)
+                found[id, attempt.text] = GradedAnswer(
+                    id=id,
+                    text=attempt.text,
+                    score=attempt.grade,
+                    values=values,
+                    right=values[right] >= RIGHT,
+                    alignment=_alignment(attempt, loop),
+                )
+    return list(found.values())
+
+
+def _alignment(attempt: Attempt, loop: Trajectory | None) -> float | None:
+    """Return the mean of A over the levels that examined R_t; ``None`` where nothing did."""
+    if loop is None or not attempt.note.startswith("R_"):
+        return None
+    t = int(attempt.note.removeprefix("R_"))
+    column = [c.alignment for c in loop.examinations if c.iteration == t]
+    known = [value for value in column if value is not None]
+    return sum(known) / len(known) if known else None
