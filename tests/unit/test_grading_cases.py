@@ -69,7 +69,7 @@ def test_answers_stand_in_the_passages_or_do_not_as_they_claim(case: dict[str, A
     wrong = case["wrong_same_documents"]
     assert _place(case, short) >= 0
     assert short.casefold() in sentence.casefold()
-    assert 2 <= len(wrong) <= 3
+    assert 2 <= len(wrong) <= 5
     assert all(_place(case, answer) >= 0 for answer in wrong)
     assert short.casefold() not in case["wrong_sentence"].casefold()
     assert _place(case, case["unsupported"]) == -1
