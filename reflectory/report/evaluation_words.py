@@ -219,7 +219,10 @@ def matrix_words(found: MatrixReport) -> list[str]:
     said = []
     rises = [(level.level, level.rise) for level in found.levels if level.rise is not None]
     for name, rise in rises:
-        verb = "rises" if rise.difference > 0 else "falls"
+        if number(rise.difference, sign=True) == number(0.0):
+            verb = "stays,"
+        else:
+            verb = "rises" if rise.difference > 0 else "falls"
         sure = "" if rise.excludes_zero and not rise.few else ", not distinguishable from zero"
         said.append(
             f"{name}: A {verb} from {number(rise.before)} to {number(rise.after)} "

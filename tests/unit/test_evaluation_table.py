@@ -156,6 +156,13 @@ def test_turning_and_matrices_in_words(report):
     assert "No more answers turned right than wrong at t=3" in said
     assert "stopping at t=2" in said
     assert report.matrices is not None
+    level = report.matrices.levels[0]
+    assert level.rise is not None
+    assert matrix_words(report.matrices)[0].startswith("basic: A rises from 0.529 to 0.609 (")
+    still = level.rise.model_copy(update={"difference": 1e-9, "low": 0.0})
+    level = level.model_copy(update={"rise": still})
+    (said, *_) = matrix_words(report.matrices.model_copy(update={"levels": (level,)}))
+    assert "A stays" in said and "not distinguishable from zero" in said
     unsure = report.matrices.model_copy(update={"order_p": 0.4})
     assert "take longer to settle" in " ".join(matrix_words(report.matrices))
     assert "neither sooner nor later" in " ".join(matrix_words(unsure))
