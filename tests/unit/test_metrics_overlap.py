@@ -136,6 +136,21 @@ def test_overlap_is_a_share_and_the_order_of_references_does_not_matter(text, re
         assert metric(text, mixed) == pytest.approx(value)
 
 
+@given(st.text(), st.lists(st.text(), min_size=1, max_size=3))
+def test_any_text_has_a_score(text, references):
+    embedder = HashingEmbedder(64)
+    values = [
+        bleu(text, references),
+        corpus_bleu([text], [references]),
+        *(rouge(text, references, kind) for kind in ("rouge1", "rouge2", "rougeL")),
+        *asyncio.run(cosine_similarities([text], [references], embedder)),
+        asyncio.run(bert_scores([text], [references], embedder))[0].f1,
+    ]
+    assert all(0.0 <= value <= 1.0 for value in values)
+    if not text.strip():
+        assert set(values) == {0.0}
+
+
 @given(phrases.filter(lambda p: len(p.split()) >= 2), lists)
 def test_an_answer_that_is_a_reference_scores_1(text, others):
     references = [*others, text]

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from hypothesis import given
@@ -209,6 +210,13 @@ def test_verdicts_are_read_or_not(text, verdict):
 @given(st.text())
 def test_any_text_can_be_read_without_an_error(text):
     assert read_choice(text) in ("first", "second", "tie", None)
+
+
+@pytest.mark.parametrize("filler", [" ", "*", "\n", "better ", "answer ", "a ", "[["])
+def test_a_long_run_of_anything_is_read_at_once(filler):
+    began = time.perf_counter()
+    assert read_choice("Better" + filler * 5_000 + "x") in (None, "first")
+    assert time.perf_counter() - began < 2.0
 
 
 verdicts = st.sampled_from(["first", "second", "tie"])

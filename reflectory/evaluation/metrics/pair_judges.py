@@ -43,7 +43,7 @@ _VERDICTS: dict[str, Verdict] = {"a": "first", "b": "second"}
 _NAME = r"(?P<name>A|B|tie|tied|equal|equally good|neither|both|same)"
 _LABELLED = re.compile(
     rf"\b(?:better|best|verdict|winner|choice|preferred|final answer)\b"
-    rf"(?:\s+(?:answer|one|is))*\s*[:=\-]?[\s*\"'\[(]*(?:answer\s+)?{_NAME}\b",
+    rf"(?:\s+(?:answer|one|is))*[\s:=\-*\"'\[(]*(?:answer\s+)?{_NAME}\b",
     re.IGNORECASE,
 )
 _BRACKETED = re.compile(rf"\[\[\s*{_NAME}\s*\]\]", re.IGNORECASE)

@@ -6,6 +6,7 @@ loaded when a metric that needs it is asked for, and once for all answers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -80,10 +81,9 @@ async def _words(batch: Batch) -> list[float]:
 async def _groundedness(batch: Batch) -> list[float | None]:
     verifier = batch.verifier
     assert verifier is not None  # measure_answers() has looked
-    found: list[float | None] = []
-    for question, text, context in zip(batch.questions, batch.texts, batch.contexts, strict=True):
-        found.append(groundedness(await verifier.verify(question, text, context)))
-    return found
+    rows = zip(batch.questions, batch.texts, batch.contexts, strict=True)
+    found = await asyncio.gather(*(verifier.verify(*row) for row in rows))
+    return [groundedness(statements) for statements in found]
 
 
 def _rouge(kind: RougeKind) -> Measure:
