@@ -124,6 +124,11 @@ def test_names_of_the_same_documents_stand_there():
         assert case.text in where
 
 
+def test_what_the_question_says_is_no_candidate():
+    for case in of_kind(make_cases(ITEMS), kinds.SAME_DOCUMENTS):
+        assert not overlap(case.text, ITEMS[case.item].question)
+
+
 def test_the_same_seed_gives_the_same_and_another_one_something_else():
     assert make_cases(ITEMS, seed=1) == make_cases(ITEMS, seed=1)
     assert make_cases(ITEMS, seed=1) != make_cases(ITEMS, seed=2)

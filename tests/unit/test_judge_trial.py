@@ -158,6 +158,13 @@ def test_noise_is_measured_right(noise):
     assert not [text for text in report.verdicts if "contradicts" not in text]
 
 
+def test_drawing_is_not_blamed_on_the_wording():
+    report = trial(NoisyOracle(ITEMS, 0.15), again=lambda n: NoisyOracle(ITEMS, 0.15, n))
+    assert report.wording_noise > 0.1
+    assert [text for text in report.verdicts if "contradicts itself" in text]
+    assert not [text for text in report.verdicts if "wording" in text]
+
+
 def test_recommended_epsilon_grows_with_the_noise_and_falls_with_similarity():
     def epsilon(noise, similarity=1.0, levels=4):
         judge = NoisyOracle(ITEMS, noise)
