@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AlignmentMatrix": "reflectory.alignment",
     "Document": "reflectory.types",
+    "Evaluator": "reflectory.evaluator",
     "Level": "reflectory.config",
     "LoopConfig": "reflectory.config",
     "ReflectiveLoop": "reflectory.loop",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from reflectory.config import LoopConfig as LoopConfig
     from reflectory.config import RunConfig as RunConfig
     from reflectory.errors import ReflectoryError as ReflectoryError
+    from reflectory.evaluator import Evaluator as Evaluator
     from reflectory.improvement import SelfImprovement as SelfImprovement
     from reflectory.loop import ReflectiveLoop as ReflectiveLoop
     from reflectory.types import Document as Document

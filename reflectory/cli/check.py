@@ -45,6 +45,8 @@ def check(
     examine("prompts", lambda: _prompts(settings))
     examine("instructions", lambda: _instructions(settings))
     examine("documents", lambda: _documents(settings))
+    if settings.evaluation.sets:
+        examine("evaluation", lambda: _evaluation(settings))
     loop = loop_from(settings)
     with loop, err.status("loading models"):
         parts: list[Any] = []
@@ -85,6 +87,22 @@ def _instructions(settings: Any) -> tuple[str, str]:
         return WARNING, "none are named; give them to `reflectory run`"
     items = read_instructions(Path(given) if isinstance(given, str) else list(given))
     return OK, f"{sum(1 for _ in items)} instructions"
+
+
+def _evaluation(settings: Any) -> tuple[str, str]:
+    """Read the sets, and look up every name; nothing is loaded."""
+    from reflectory.evaluation.comparison import FEW_ROWS
+    from reflectory.evaluator import Evaluator
+    from reflectory.evaluator.arena import documents_for
+
+    evaluator = Evaluator(settings)
+    questions = evaluator.read()
+    documents_for(questions, settings.evaluation, list(settings.documents))
+    count = len(questions.questions)
+    said = f"{count} questions, {len(evaluator.contenders)} contenders"
+    if count < FEW_ROWS:
+        return WARNING, f"{said}; fewer than {FEW_ROWS} questions show too little to claim anything"
+    return OK, said
 
 
 def _documents(settings: Any) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reflectory.errors import DatasetError, UserError
+from reflectory.evaluation.held_out import HeldOutQuestion
 from reflectory.evaluation.set_rows import EvaluationQuestion, question_of
 from reflectory.models.protocol import content_hash
 from reflectory.retrieval.reading.datasets import (
@@ -134,7 +135,7 @@ def _sources(given: Any) -> list[Any]:
     items = list(given)
     if not items:
         raise UserError("no set of questions was named", hint="give --set FILE, or evaluation.sets")
-    if all(isinstance(item, Mapping | EvaluationQuestion) for item in items):
+    if all(isinstance(item, Mapping | HeldOutQuestion) for item in items):
         return [items]
     return items
 

@@ -61,6 +61,7 @@ async def report_of(
     judge = None
     if settings.judge:
         judge = await trial_of(arena, items, answers, sheet, loops, own_grader=own_grader)
+    manifest = directory.update_manifest(hits=arena.hits)  # the time until now
     return EvaluationReport(
         name=questions.name,
         rows=len(items),
@@ -75,8 +76,8 @@ async def report_of(
         domains={name: sum(values) / len(values) for name, values in domains.items()},
         generalisation=generalisation(domains).score if len(domains) > 1 else None,
         config=directory.config.model_dump(mode="json"),
-        environment=_environment(directory.manifest),
-        seconds=_seconds(directory.manifest),
+        environment=_environment(manifest),
+        seconds=_seconds(manifest),
         warnings=tuple(_warnings(items, answers, tables)),
     )
 

@@ -1,0 +1,227 @@
+"""Contenders by themselves: what is counted, how samples are chosen, what variants change."""
+
+import asyncio
+
+import pytest
+from contending import config, judge, model, rows, speak
+
+from reflectory.assembly import Sources, assemble
+from reflectory.background import BACKGROUND
+from reflectory.contenders import sampling
+from reflectory.contenders.looping import VARIANTS, Loop
+from reflectory.contenders.meter import Meter, MeteredModel
+from reflectory.contenders.protocol import Budget, Contender
+from reflectory.contenders.registry import CONTENDERS, contenders_named
+from reflectory.contenders.sampling import BestOfN, SelfConsistency
+from reflectory.errors import UserError
+from reflectory.evaluation.sets import read_sets
+from reflectory.evaluator.arena import Arena, NoDocuments
+from reflectory.models.protocol import Capability, Completion, Request, ScoreRequest, Segment
+from reflectory.runs.cached_model import CachedModel
+from reflectory.runs.call_cache import CallCache
+from reflectory.testing.embedder import HashingEmbedder
+from reflectory.testing.models import ScriptedModel
+
+REQUEST = Request(segments=(Segment(text="one two three"),), role="test")
+
+
+def attempts_of(contender, tmp_path, *, budget, student=None, settings=None, grader=judge):
+    """Return what a contender attempts at the first question, and the student's requests."""
+    settings = settings or config()
+    student = student or model()
+
+    async def work():
+        sources = Sources(
+            NoDocuments(),
+            teacher=student,
+            student=student,
+            embedder=HashingEmbedder(),
+            grader=grader,
+        )
+        parts = await assemble(sources, settings.loop)
+        cache = CallCache(tmp_path / "calls.sqlite")
+        arena = Arena(parts, cache, settings.evaluation)
+        (item,) = await arena.items(read_sets(rows(1)).questions)
+        found = [a async for a in contender.attempts(arena.task(item, budget, lambda t: None))]
+        cache.close()
+        return found
+
+    return BACKGROUND.run(work()), student.requests
+
+
+def saying(*drawn, first="Paris"):
+    """Return a student whose samples say these things in turn."""
+    turn = iter(drawn * 100)
+
+    def say(request):
+        return next(turn) if request.sampling.temperature > 0 else first
+
+    return ScriptedModel(say)
+
+
+def test_calls_and_tokens_are_counted_also_when_the_cache_answers(tmp_path):
+    inner = ScriptedModel({"test": ["four five"]})
+    cache = CallCache(tmp_path / "calls.sqlite")
+    cached = CachedModel(inner, cache)
+
+    async def twice():
+        for meter in meters:
+            await MeteredModel(cached, meter).complete(REQUEST)
+
+    meters = [Meter(), Meter()]
+    asyncio.run(twice())
+    assert len(inner.requests) == 1
+    assert [(m.calls, m.tokens) for m in meters] == [(1, 5), (1, 5)]
+
+
+def test_a_backend_that_does_not_count_is_counted_for():
+    class Silent(ScriptedModel):
+        async def complete(self, request):
+            return Completion(text="four five")
+
+    inner = Silent({}, capabilities=frozenset({Capability.SCORE}))
+    meter = Meter()
+    metered = MeteredModel(inner, meter)
+    asyncio.run(metered.complete(REQUEST))
+    assert (meter.calls, meter.tokens) == (1, 5)
+    score = ScoreRequest(segments=REQUEST.segments, continuations=("a b", "c"), role="test")
+    asyncio.run(metered.score(score))
+    assert (meter.calls, meter.tokens) == (2, 11)
+
+
+def test_a_call_that_fails_costs_nothing():
+    def fail(request):
+        raise UserError("no")
+
+    meter = Meter()
+    with pytest.raises(UserError):
+        asyncio.run(MeteredModel(ScriptedModel(fail), meter).complete(REQUEST))
+    assert meter == Meter()
+
+
+@pytest.mark.parametrize(
+    ("budget", "used", "left"),
+    [
+        (Budget(calls=3), Meter(2, 999), True),
+        (Budget(calls=3), Meter(3, 0), False),
+        (Budget(calls=3, tokens=10), Meter(3, 9), True),
+        (Budget(calls=3, tokens=10), Meter(2, 10), True),
+        (Budget(calls=3, tokens=10), Meter(3, 10), False),
+        (Budget(), Meter(10**6, 10**6), True),
+    ],
+)
+def test_there_is_more_until_both_limits_are_reached(budget, used, left):
+    assert budget.left(used) is left
+
+
+def test_best_of_n_takes_the_best_grade_and_among_equals_the_first(tmp_path):
+    grades = {"Paris": 0.3, "Oslo": 0.8, "Lima": 0.8, "Cairo": 0.1}
+    student = saying("Cairo", "Oslo", "Lima")
+    found, _ = attempts_of(
+        BestOfN(),
+        tmp_path,
+        budget=Budget(calls=4),
+        student=student,
+        grader=lambda task: grades[task.answer],
+    )
+    assert [a.text for a in found] == ["Paris", "Paris", "Oslo", "Oslo"]
+    assert [a.grade for a in found] == [0.3, 0.3, 0.8, 0.8]
+    assert [a.calls for a in found] == [1, 2, 3, 4]
+
+
+def test_self_consistency_takes_the_majority_and_among_equals_the_first(tmp_path):
+    student = saying("Oslo", "the Oslo.", "Lima")
+    found, _ = attempts_of(SelfConsistency(), tmp_path, budget=Budget(calls=4), student=student)
+    assert [a.text for a in found] == ["Paris", "Paris", "Oslo", "Oslo"]
+
+
+def test_self_consistency_of_free_texts_takes_the_one_in_the_middle(tmp_path):
+    student = saying("a red big old house", "red big house", "red big boat")
+    found, _ = attempts_of(
+        SelfConsistency(), tmp_path, budget=Budget(calls=4), student=student, settings=None
+    )
+    assert found[-1].text == "red big house"
+
+
+def test_samples_are_drawn_with_seeds_of_their_own_and_the_first_greedily(tmp_path):
+    found, requests = attempts_of(SelfConsistency(), tmp_path, budget=Budget(calls=12))
+    assert len(found) == 12
+    assert [r.sampling.temperature for r in requests] == [0.0] + [0.7] * 11
+    assert len({r.seed for r in requests[1:]}) == 11
+
+
+def test_a_student_that_says_nothing_ends_and_is_paid_for(tmp_path):
+    student = ScriptedModel(lambda request: "")
+    found, requests = attempts_of(
+        SelfConsistency(), tmp_path, budget=Budget(calls=1000), student=student
+    )
+    assert found == []
+    assert sampling.MAX_EMPTY <= len(requests) <= sampling.MAX_EMPTY + sampling.WAVE
+
+
+def test_an_answer_that_cannot_be_graded_is_never_the_best(tmp_path):
+    def grade(task):
+        return "no score" if task.answer == "Paris" else 0.0
+
+    found, _ = attempts_of(
+        BestOfN(), tmp_path, budget=Budget(calls=2), student=saying("Oslo"), grader=grade
+    )
+    assert [(a.text, a.grade) for a in found] == [("Paris", None), ("Oslo", 0.0)]
+
+
+def variant(name):
+    return Loop(next(v for v in VARIANTS if v.name == name))
+
+
+def test_without_reflection_the_revision_sees_nothing_of_the_examination(tmp_path):
+    def reflections(name):
+        _, requests = attempts_of(variant(name), tmp_path / name, budget=None)
+        return [r.segments[-1].text for r in requests if r.role == "student.reflect"]
+
+    for name in ("loop", "loop_no_reflection"):
+        (tmp_path / name).mkdir()
+    assert all("by draw" in text for text in reflections("loop"))
+    blind = reflections("loop_no_reflection")
+    assert blind and not any("by draw" in text or "Grade" in text for text in blind)
+
+
+def test_one_level_asks_at_the_first_level_and_stops_when_the_budget_is_used_up(tmp_path):
+    budget = Budget(calls=7, tokens=1)
+    found, requests = attempts_of(variant("loop_one_level"), tmp_path, budget=budget)
+    asked = [r for r in requests if r.role == "teacher.ask"]
+    assert all('"basic"' in r.segments[-1].text for r in asked)
+    assert [a.note for a in found] == ["R_0", "R_1", "R_2"]
+    assert [a.calls for a in found] == [1, 4, 7]
+
+
+def test_without_retrieval_no_question_brings_a_passage(tmp_path):
+    settings = config()
+    retrieval = settings.loop.retrieval.model_copy(update={"passages": 1})
+    loop = settings.loop.model_copy(update={"retrieval": retrieval})
+    settings = settings.model_copy(update={"loop": loop})
+
+    def ask_aside(request):
+        if request.role == "teacher.ask":
+            return f"Which bronze are bells cast from, and do they ring at {request.seed}?"
+        return speak(request)
+
+    def longest(name):
+        (tmp_path / name).mkdir()
+        student = ScriptedModel(ask_aside)
+        _, requests = attempts_of(
+            variant(name), tmp_path / name, budget=None, settings=settings, student=student
+        )
+        return max(len(r.segments) for r in requests if r.role == "student.answer")
+
+    assert longest("loop") > longest("loop_no_retrieval")
+
+
+def test_names_are_looked_up_and_objects_checked():
+    assert [c.name for c in contenders_named(CONTENDERS)] == list(CONTENDERS)
+    assert all(isinstance(c, Contender) and c.description for c in contenders_named(CONTENDERS))
+    with pytest.raises(UserError, match="is no contender"):
+        contenders_named(["loop"], [speak])
+    with pytest.raises(UserError, match="is no contender"):
+        contenders_named([], [BestOfN])
+    with pytest.raises(UserError, match="two contenders are called best_of_n"):
+        contenders_named(["best_of_n"], [BestOfN()])
