@@ -1,19 +1,19 @@
 """Signals of an answer's quality: what an echo, a constant and a copied sentence look like."""
 
 import math
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reflectory.agents.answer_types import type_fit
 from reflectory.agents.graders.features import (
-    MAX_RIVALS,
     Likelihoods,
     closest_sentence,
     echo_share,
     proximity,
     repeated_share,
-    rivals_in,
     sentences_of,
     signals,
     supported_share,
@@ -93,21 +93,37 @@ def test_an_answer_is_near_when_its_sentence_holds_the_questions_words() -> None
     assert proximity("", QUESTION, PASSAGES) == 0.0
 
 
-def test_rivals_are_other_names_and_numbers_of_the_passages() -> None:
-    rivals = rivals_in(PASSAGES, QUESTION, ANSWER)
-    assert {"Howard Florey", "1939", "1941", "United States"} <= set(rivals)
-    assert not any("Heatley" in rival for rival in rivals)
-    assert "In" not in rivals
-    assert "1939" not in rivals_in(PASSAGES, "What happened in 1939?", ANSWER)
-    assert rivals_in([], QUESTION, ANSWER) == []
+DIRECTOR = passage("The town of Ulm saw the birth of Ada Frey.", "Ada Frey (director)")
+FILM = passage("The Lamp is a film of 1931. Ada Frey made it about a lighthouse.", "The Lamp")
+TWO_STEPS = "In which town was the director of the film about a lighthouse born?"
 
 
-def test_rivals_are_few_and_come_from_all_passages() -> None:
-    many = [passage(". ".join(f"town {letter}{n}" for n in range(20))) for letter in "ABC"]
-    rivals = rivals_in(many, QUESTION, ANSWER)
-    assert len(rivals) == len(set(rivals)) == MAX_RIVALS
-    assert {rival[0] for rival in rivals} == {"A", "B", "C"}
-    assert rivals == rivals_in(many, QUESTION, ANSWER)
+def test_the_words_of_a_sentence_that_names_the_title_count_too() -> None:
+    """The answer stands in one passage, and what the question says of it in another."""
+    alone = proximity("Ulm", TWO_STEPS, [DIRECTOR])
+    assert alone == pytest.approx(1 / 6)  # town, of town, director, film, about, lighthouse, born
+    linked = proximity("Ulm", TWO_STEPS, [DIRECTOR, FILM])
+    assert linked == pytest.approx(3 / 6)  # and "about a lighthouse", beside her name
+    # Who is not named in the other passage has no part in what it says.
+    other = passage(DIRECTOR.text.replace("Frey", "Rau"), "Ada Rau")
+    assert proximity("Ulm", TWO_STEPS, [other, FILM]) == proximity("Ulm", TWO_STEPS, [other])
+    untitled = passage(DIRECTOR.text)
+    assert proximity("Ulm", TWO_STEPS, [untitled, FILM]) == proximity("Ulm", TWO_STEPS, [untitled])
+    # A link joins to the answer's sentence the one that names her, and not all of its passage.
+    film = passage("Ada Frey made a film. It shows a lighthouse.", "The Lamp")
+    assert proximity("Ulm", TWO_STEPS, [DIRECTOR, film]) == pytest.approx(2 / 6)
+    # What is not said in any sentence is not near to anything, however well linked.
+    assert proximity("Bonn", TWO_STEPS, [DIRECTOR, FILM]) == 0.0
+
+
+def test_what_stands_in_brackets_behind_a_title_is_no_part_of_the_name() -> None:
+    plain = passage(DIRECTOR.text, "Ada Frey")
+    asked = "In which town was the maker of the film about a lighthouse born?"
+    for link in (plain, DIRECTOR, passage(DIRECTOR.text, "Ada Frey (1901) (director)")):
+        assert proximity("Ulm", asked, [link, FILM]) == proximity("Ulm", asked, [plain, FILM])
+    # A title of brackets alone names nobody, so it links nothing.
+    nameless = passage(DIRECTOR.text, "(director)")
+    assert proximity("Ulm", asked, [nameless, FILM]) == proximity("Ulm", asked, [nameless])
 
 
 TEXT = st.text(alphabet=st.sampled_from("AbcD 12.?\n'\u2019"), max_size=60)
@@ -123,9 +139,6 @@ def test_shares_lie_in_the_unit_interval(answer: str, question: str, passages: l
         proximity(answer, question, passages),
     ):
         assert 0.0 <= share <= 1.0
-    rivals = rivals_in(passages, question, answer)
-    assert len(rivals) <= MAX_RIVALS
-    assert all(rival in " ".join(p.text for p in passages) for rival in rivals)
 
 
 @given(TEXT, TEXT, TEXTS, TEXT)
@@ -151,60 +164,124 @@ def test_proximity_rises_with_the_words_that_the_sentence_shares(
         assert with_word >= without
 
 
+NAMES = st.lists(WORDS, min_size=1, max_size=2).map(" ".join)
+SENTENCES = st.lists(
+    st.lists(WORDS, min_size=1, max_size=4).map(lambda words: " ".join(words).capitalize() + "."),
+    min_size=1,
+    max_size=3,
+)
+LINKED = st.lists(
+    st.builds(lambda text, title: passage(" ".join(text), title), SENTENCES, NAMES),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(WORDS, NAMES, LINKED)
+def test_linked_passages_are_never_worth_less_than_each_alone(
+    answer: str, question: str, passages: list[Passage]
+) -> None:
+    together = proximity(answer, question, passages)
+    assert max(proximity(answer, question, [p]) for p in passages) <= together <= 1.0
+    # Without titles there is nothing to name, and the best passage alone decides.
+    untitled = [passage(p.text) for p in passages]
+    best = max(proximity(answer, question, [p]) for p in untitled)
+    assert proximity(answer, question, untitled) == best
+
+
+@given(WORDS, NAMES, LINKED, st.randoms(use_true_random=False))
+def test_the_order_of_the_passages_does_not_matter(
+    answer: str, question: str, passages: list[Passage], random: Random
+) -> None:
+    shuffled = list(passages)
+    random.shuffle(shuffled)
+    assert proximity(answer, question, shuffled) == proximity(answer, question, passages)
+    assert supported_share(answer, shuffled) == supported_share(answer, passages)
+
+
+@given(WORDS, NAMES, LINKED)
+def test_a_link_adds_no_place_to_an_answer(
+    answer: str, question: str, passages: list[Passage]
+) -> None:
+    """However the passages name each other, the answer has to stand in one of them."""
+    said = any(answer in sentence.lower() for p in passages for sentence in sentences_of(p.text))
+    assert said or proximity(answer, question, passages) == 0.0
+
+
 def likelihoods(
-    full: tuple[float, ...] = (-1.0, -3.0),
-    without_question: tuple[float, ...] = (-2.0, -4.0),
-    without_documents: tuple[float, ...] = (-5.0, -5.0),
+    full: tuple[float, ...] = (-1.0, -3.0), without_question: tuple[float, ...] = (-2.0, -4.0)
 ) -> Likelihoods:
-    return Likelihoods(
-        TokenScores(logprobs=full),
-        TokenScores(logprobs=without_question),
-        TokenScores(logprobs=without_documents),
-    )
+    return Likelihoods(TokenScores(logprobs=full), TokenScores(logprobs=without_question))
 
 
 def test_signals_are_what_their_names_say() -> None:
     found = signals(likelihoods(), QUESTION, ANSWER, PASSAGES)
     assert set(found) == {*SIGNALS, "repeated"}
     assert found["fit"] == -2.0
-    assert found["weakest"] == -3.0
-    assert found["evidence"] == 3.0
-    assert found["relevance"] == 1.0
-    assert found["length"] == pytest.approx(math.log(2))
+    assert found["information"] == pytest.approx(2.0)  # of the whole answer, not per token
+    assert found["type"] == 1.0
     assert found["support"] == 1.0
     assert found["echo"] == 0.0
     assert found["repeated"] == 0.0
     assert found["proximity"] == pytest.approx(2 / 4)
-    rivals = rivals_in(PASSAGES, QUESTION, ANSWER)
-    mean = sum(proximity(r, QUESTION, PASSAGES) for r in rivals) / len(rivals)
-    assert found["nearest"] == pytest.approx(2 / 4 - mean)
 
 
-def test_without_rivals_the_comparison_says_nothing() -> None:
-    found = signals(likelihoods(), QUESTION, ANSWER, [passage("it was so")])
-    assert found["nearest"] == 0.0
+@pytest.mark.parametrize(
+    ("answer", "fits"), [("Heatley", 1.0), ("1941", 0.0), ("Yes", 0.0), ("an apparatus", 0.0)]
+)
+def test_the_type_is_that_of_the_question(answer: str, fits: float) -> None:
+    found = signals(likelihoods(), QUESTION, answer, PASSAGES)
+    assert found["type"] == type_fit(QUESTION, answer) == fits
+
+
+def test_what_the_question_tells_of_an_answer_has_bounds() -> None:
+    """An echo of a long question is told by it entirely, and must not outweigh all the rest."""
+
+    def information(full: float, without_question: float, tokens: int = 1) -> float:
+        measured = likelihoods((full,) * tokens, (without_question,) * tokens)
+        return signals(measured, QUESTION, ANSWER, PASSAGES)["information"]
+
+    assert information(-1.0, -1.0) == 0.0
+    assert information(-1.0, -4.0) == 3.0
+    assert information(-4.0, -1.0) == -3.0
+    assert information(-1.0, -13.0) == information(-1.0, -2.0, 20) == information(0.0, -1e6) == 12.0
+    assert information(-7.0, -1.0) == information(-2.0, -1.0, 20) == information(-1e6, 0.0) == -6.0
+
+
+def test_texts_count_the_same_whatever_the_likelihoods_are() -> None:
+    one = signals(likelihoods(), QUESTION, ANSWER, PASSAGES)
+    two = signals(likelihoods((-9.0,), (-1.0,)), QUESTION, ANSWER, PASSAGES)
+    changed = {name for name in one if one[name] != two[name]}
+    assert changed == {"fit", "information"}
 
 
 LOGPROBS = st.lists(st.floats(-20.0, 0.0), min_size=1, max_size=5).map(tuple)
 
 
-@given(LOGPROBS, LOGPROBS, LOGPROBS, TEXT, TEXT, TEXTS)
+@given(LOGPROBS, LOGPROBS, TEXT, TEXT, TEXTS)
 def test_signals_are_finite_and_in_their_ranges(
-    full, without_question, without_documents, question, answer, passages
+    full, without_question, question, answer, passages
 ) -> None:
-    found = signals(
-        likelihoods(full, without_question, without_documents),
-        question,
-        answer,
-        passages,
-    )
+    found = signals(likelihoods(full, without_question), question, answer, passages)
     assert set(found) == {*SIGNALS, "repeated"}
     assert all(math.isfinite(value) for value in found.values())
-    assert found["weakest"] <= found["fit"] + 1e-9
-    assert found["fit"] <= 0.0 <= found["length"]
-    assert -1.0 <= found["nearest"] <= 1.0
-    for name in ("support", "echo", "repeated", "proximity"):
+    assert found["fit"] <= 0.0
+    assert -6.0 <= found["information"] <= 12.0
+    for name in ("type", "support", "echo", "repeated", "proximity"):
         assert 0.0 <= found[name] <= 1.0
+
+
+@given(LOGPROBS, LOGPROBS)
+def test_information_has_the_sign_of_what_the_question_adds(full, without_question) -> None:
+    def information(one, two) -> float:
+        return signals(likelihoods(one, two), QUESTION, ANSWER, PASSAGES)["information"]
+
+    told = sum(full) - sum(without_question)
+    found = information(full, without_question)
+    assert found * told >= 0.0 and abs(found) <= abs(told)
+    if -6.0 <= told <= 6.0:
+        assert found == -information(without_question, full) == pytest.approx(told)
+    assert information(full, full) == 0.0
 
 
 def test_the_closest_sentence_is_found_with_its_number() -> None:
