@@ -186,7 +186,8 @@ def _shown(bar: Progress, quiet: bool) -> OnProgress:
         if answered.failure and not quiet:
             said = f"{answered.contender} failed on {answered.question}: {answered.failure}"
             err.print(said, markup=False, highlight=False)
-        if not quiet and not err.is_terminal and (done % 10 == 0 or done == total):
+        told = done % 10 == 0 or done == total or not answered.question
+        if not quiet and not err.is_terminal and told:
             err.print(f"{done}/{total} {answered.contender}", markup=False, highlight=False)
 
     return show

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from reflectory.agents import Student
+from reflectory.agents.revision import Reviser
 from reflectory.config import LoopConfig
 from reflectory.contenders.protocol import Task
 from reflectory.driver import LoopEvent, drive
@@ -15,7 +15,7 @@ from reflectory.evaluation.records import Attempt
 from reflectory.graphs.outcome import trajectory_of
 from reflectory.graphs.reflective_loop import build_reflective_loop
 from reflectory.graphs.state import LoopContext
-from reflectory.types import Answer, Examination, Passage, Response
+from reflectory.types import Examination, Passage, Response
 
 _LATER = frozenset({"grade", "conclude"})
 """Steps that write a response again only to put its grade beside it."""
@@ -42,30 +42,40 @@ class Variant:
     live: Callable[[LoopContext], LoopContext] = lambda live: live
 
 
-class _Unseeing:
-    """A student whose revision sees nothing of the examination; all else is passed on."""
+class _UnseeingReviser:
+    """Revises without seeing anything of the examination but its levels and iteration.
 
-    def __init__(self, student: Student) -> None:
-        self._student = student
+    Args:
+        reviser: Who revises.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._student, name)
+    def __init__(self, reviser: Reviser) -> None:
+        self._reviser = reviser
 
-    async def reflect(
+    async def revise(
         self,
         instruction: str,
         context: Sequence[Passage],
-        response: str,
-        examinations: Sequence[Examination],
+        response: Response,
+        cells: Sequence[Examination],
         **options: Any,
-    ) -> Answer:
-        """Reflect on cells in which nothing stands but level and iteration."""
-        blank = [Examination(level=cell.level, iteration=cell.iteration) for cell in examinations]
-        return await self._student.reflect(instruction, context, response, blank, **options)
+    ) -> Response:
+        """Revise with cells in which nothing stands."""
+        blank = [Examination(level=cell.level, iteration=cell.iteration) for cell in cells]
+        return await self._reviser.revise(instruction, context, response, blank, **options)
+
+
+class _UnseeingContext(LoopContext):
+    """The live objects of a loop whose revision does not see the examination."""
+
+    @property
+    def reviser(self) -> Reviser:
+        """Who makes R_{t+1} without the questions, answers and grades of iteration t."""
+        return cast(Reviser, _UnseeingReviser(super().reviser))
 
 
 def _unseeing(live: LoopContext) -> LoopContext:
-    return replace(live, student=cast(Student, _Unseeing(live.student)))
+    return _UnseeingContext(**{field.name: getattr(live, field.name) for field in fields(live)})
 
 
 def _one_level(config: LoopConfig) -> Mapping[str, Any]:
@@ -92,6 +102,16 @@ VARIANTS = (
         "loop_no_reflection",
         "the loop whose revision does not see the examination",
         live=_unseeing,
+    ),
+    Variant(
+        "loop_any_revision",
+        "the loop that takes every revision, as the survey does",
+        lambda config: {"revision": config.revision.model_copy(update={"accept": "always"})},
+    ),
+    Variant(
+        "loop_no_condensing",
+        "the loop that considers no short stretches of what was said",
+        lambda config: {"revision": config.revision.model_copy(update={"condense": "never"})},
     ),
 )
 """The loops that compete; another ablation is another line."""

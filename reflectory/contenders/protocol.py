@@ -120,7 +120,8 @@ class Contender(Protocol):
           counted and recorded; what else it asks is free and makes the comparison unfair.
         - The same task gives the same calls: what is random draws from a seed.
         - It ends by itself when ``task.more`` is false, at the latest.
-        - Errors of :mod:`reflectory.errors` are recorded as its failure on this question.
+        - Errors of :mod:`reflectory.errors` are recorded as its failure on this question. Any
+          other one is a bug and ends the evaluation; what is finished is kept.
         - A ``fingerprint`` attribute, where there is one, tells versions apart: answers of
           another fingerprint are not taken over when an evaluation is resumed.
     """

@@ -39,7 +39,7 @@ class SelfRefine:
                 "contender.criticise",
                 number,
                 sampling.teacher_temperature,
-                sampling.grade_tokens,
+                sampling.response_tokens,  # one or two sentences
                 question=question.text,
                 answer=text,
             )

@@ -34,8 +34,8 @@ class Progress:
     Attributes:
         done: Answers so far, those of earlier sessions included.
         total: Contenders times questions.
-        contender: Whose answer it is.
-        question: Id of the question.
+        contender: Whose answer it is; or what comes now, when all are there.
+        question: Id of the question; empty when it is no answer.
         failure: Why there is none; empty when there is.
     """
 
@@ -119,12 +119,13 @@ class Answering:
             async for answer in results:
                 found[answer.contender][answer.id] = answer
                 self._done += 1
-                if self._on_progress is not None:
-                    self._on_progress(
-                        Progress(
-                            self._done, self._total, answer.contender, answer.id, answer.failure
-                        )
-                    )
+                self.tell(answer.contender, answer.id, answer.failure)
+
+    def tell(self, what: str, question: str = "", failure: str = "") -> None:
+        """Say what has been done, or what comes when all answers are there."""
+        if self._on_progress is not None:
+            told = Progress(self._done, self._total, what, question, failure)
+            self._on_progress(told)
 
     def _budget(self, limits: Mapping[BudgetKind, int | None]) -> Budget | None:
         """Return the limits of the tables that are made; ``None`` when there are none."""

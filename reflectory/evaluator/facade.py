@@ -145,6 +145,7 @@ class Evaluator:
                 )
                 try:
                     answers, budgets = await answering.answers(items)
+                    answering.tell("figures and judge")
                     report = await report_of(
                         arena,
                         directory,

@@ -13,8 +13,8 @@ import pytest
 from contending import PLACES, SECRET, config, evaluator, model, rows
 
 from reflectory.config import RunConfig
+from reflectory.config.evaluation import DEFAULT_CONTENDERS
 from reflectory.contenders.protocol import AskedQuestion
-from reflectory.contenders.registry import CONTENDERS
 from reflectory.errors import BackendError, RunDirectoryError, UserError
 from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
 from reflectory.evaluator import Evaluator
@@ -43,7 +43,7 @@ def test_every_contender_answers_every_question_in_both_tables(run):
     _, _, report = run
     assert list(report.tables) == ["calls", "tokens"]
     for rows_ in report.tables.values():
-        assert [row.contender for row in rows_] == list(CONTENDERS)
+        assert [row.contender for row in rows_] == list(DEFAULT_CONTENDERS)
         assert all([a.id for a in row.answers] == ["q0", "q1", "q2"] for row in rows_)
 
 
@@ -151,7 +151,7 @@ def test_rows_and_contenders_may_be_added(tmp_path):
 def test_a_question_that_changed_is_asked_again(tmp_path):
     settings = config(contenders=["retrieve", "loop"])
     evaluator(settings=settings, count=1).run(tmp_path / "run")
-    changed = [{**rows(1)[0], "question": "Where is the bell number 3?"}]
+    changed = [{**rows(4)[3], "id": "q0"}]
     report = evaluator(settings=settings, questions=changed).run(tmp_path / "run")
     assert row_of(report, "loop").answers[0].text == PLACES[3]
 
