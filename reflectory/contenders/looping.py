@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from reflectory.agents.revision import Reviser
 from reflectory.config import LoopConfig
 from reflectory.contenders.protocol import Task
 from reflectory.driver import LoopEvent, drive
@@ -16,6 +15,9 @@ from reflectory.graphs.outcome import trajectory_of
 from reflectory.graphs.reflective_loop import build_reflective_loop
 from reflectory.graphs.state import LoopContext
 from reflectory.types import Examination, Passage, Response
+
+if TYPE_CHECKING:
+    from reflectory.agents.revision import Reviser
 
 _LATER = frozenset({"grade", "conclude"})
 """Steps that write a response again only to put its grade beside it."""
@@ -71,7 +73,7 @@ class _UnseeingContext(LoopContext):
     @property
     def reviser(self) -> Reviser:
         """Who makes R_{t+1} without the questions, answers and grades of iteration t."""
-        return cast(Reviser, _UnseeingReviser(super().reviser))
+        return cast("Reviser", _UnseeingReviser(super().reviser))
 
 
 def _unseeing(live: LoopContext) -> LoopContext:
