@@ -162,6 +162,7 @@ _COUNT_NAMES = (
 )
 _COUNT = frozenset(_COUNT_NAMES.split())
 _AGREES = re.compile(r"(?:yes|no)(?:$|[,;:.!]|\s+(?:it|they|he|she|both|neither|not)\b)")
+_REFUSES = re.compile(r"(?:sorry,? )?(?:i|we) (?:do not|don.t|cannot|can.t) (?:know|say|tell)\b")
 _VERB = re.compile(r"\b(?:is|are|was|were|has|had)\b")
 _FEW_WORDS, _COUNT_WORDS = 4, 3
 
@@ -212,12 +213,12 @@ def type_fit(question: str, answer: str) -> float:
     """Return how well the form of an answer fits what the question asks for, in [0, 1].
 
     A longer answer fits when any of its stretches could: its form says nothing then, and it
-    gets the half; so does a short sentence that holds what was asked for. A choice has to be
-    one of what the question names, and gets the half with words of its own.
+    gets the half; so do a short sentence that holds what was asked for, and one of what the
+    question names with words around it. That something is not known fits nothing.
     """
     wanted = expected_type(question)
     words = answer.split()
-    if not words:
+    if not words or _REFUSES.match(answer.strip(_QUOTES).lower()):
         return 0.0
     if wanted is AnswerType.EXPLANATION:
         return 1.0 if len(words) > _FEW_WORDS else 0.5

@@ -245,6 +245,10 @@ EITHER, WHY = "Is the abbey or the castle older?", "Why is the sea salty?"
         ("Was it built in 1870 or 1880?", "1880", 1.0),
         (WHY, "Rivers carry salt into it.", 1.0),
         (WHY, "salt", 0.5),
+        (WHAT, "I do not know.", 0.0),
+        (WHY, "Sorry, I don't know that at all.", 0.0),
+        (WHETHER, "We cannot say.", 0.0),
+        (WHAT, "I Know Where I'm Going", 1.0),
     ],
 )
 def test_how_well_an_answer_fits(question: str, answer: str, fit: float) -> None:

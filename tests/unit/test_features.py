@@ -65,18 +65,42 @@ def test_an_echo_is_told_from_an_answer() -> None:
 
 
 def test_what_adds_no_word_is_known_by_how_much_of_the_question_it_repeats() -> None:
-    assert repeated_share(QUESTION, QUESTION) == 1.0
-    assert repeated_share(f"{QUESTION} {QUESTION}", QUESTION) == 1.0
-    assert repeated_share("Who built the apparatus", QUESTION) == pytest.approx(2 / 4)
+    def repeated(answer: str, question: str = QUESTION) -> float:
+        return repeated_share(answer, question, PASSAGES)
+
+    assert repeated(QUESTION) == 1.0
+    assert repeated(f"{QUESTION} {QUESTION}") == 1.0
+    assert repeated("Who built the apparatus") == pytest.approx(2 / 4)
     choice = "Which of them is older, Plato or Socrates?"
-    assert repeated_share("Plato", choice) == pytest.approx(1 / 3)
+    assert repeated("Plato", choice) == pytest.approx(1 / 3)
     # One word of its own, and it is no echo.
     sentence = "Norman Heatley built the apparatus that extracted the drug."
-    assert repeated_share(sentence, QUESTION) == 0.0
-    assert repeated_share("Yes, he built the apparatus.", QUESTION) == 0.0
+    assert repeated(sentence) == 0.0
+    assert repeated("Yes, he built the apparatus.") == 0.0
     for answer in (ANSWER, COPIED, CONSTANT, "", "It is."):
-        assert repeated_share(answer, QUESTION) == 0.0
-    assert repeated_share(ANSWER, "") == 0.0
+        assert repeated(answer) == 0.0
+    assert repeated(ANSWER, "") == 0.0
+
+
+@pytest.mark.parametrize(
+    "around", ["The question is: {}", "Well, {}", "{} Let me think.", "You asked: {}", "Yes, {}"]
+)
+def test_a_phrase_around_the_whole_question_adds_nothing(around: str) -> None:
+    assert repeated_share(around.format(QUESTION), QUESTION, PASSAGES) == 1.0
+    # A part of the question with words around it may be an answer.
+    half = "Who built the apparatus"
+    assert repeated_share(around.format(half), QUESTION, PASSAGES) == 0.0
+    # So may the question with a word that the documents hold.
+    assert repeated_share(f"{around.format(QUESTION)} Heatley", QUESTION, PASSAGES) == 0.0
+    assert repeated_share(f"{around.format(QUESTION)} Oxford", QUESTION, PASSAGES) == 0.0
+
+
+def test_yes_is_a_word_of_its_own_where_it_is_asked_for() -> None:
+    closed = "Did Heatley build the apparatus?"
+    sentence = "Yes, Heatley did build the apparatus."
+    assert repeated_share(sentence, closed, PASSAGES) == 0.0
+    assert repeated_share(sentence.replace("Yes", "No"), closed, PASSAGES) == 0.0
+    assert repeated_share(sentence.replace("Yes", "Well"), closed, PASSAGES) == 1.0
 
 
 def test_an_answer_is_near_when_its_sentence_holds_the_questions_words() -> None:
@@ -135,7 +159,7 @@ def test_shares_lie_in_the_unit_interval(answer: str, question: str, passages: l
     for share in (
         supported_share(answer, passages),
         echo_share(answer, question),
-        repeated_share(answer, question),
+        repeated_share(answer, question, passages),
         proximity(answer, question, passages),
     ):
         assert 0.0 <= share <= 1.0

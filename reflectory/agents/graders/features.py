@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reflectory.agents.answer_types import type_fit
+from reflectory.agents.answer_types import AnswerType, expected_type, type_fit
 from reflectory.agents.citations import content_words
 from reflectory.models.protocol import TokenScores
 from reflectory.types import Passage
@@ -60,15 +60,21 @@ def echo_share(answer: str, question: str) -> float:
     return own * whole
 
 
-def repeated_share(answer: str, question: str) -> float:
+def repeated_share(answer: str, question: str, passages: Sequence[Passage]) -> float:
     """Return the share of the question that an answer repeats without a word of its own.
 
-    In [0, 1]: 1 for an echo, 1/2 for the first half of the question, 1/3 for "A"
-    as the answer to "Which is older, A or B?", and 0 for every answer that adds
-    a word.
+    In [0, 1]: 1 for an echo, 1/2 for the first half of the question, 1/3 for "A" as the
+    answer to "Which is older, A or B?", and 0 for every answer that adds a word. Around the
+    whole question only words count that the passages hold, or yes and no where they are
+    asked for: "The question is: Who is older?" is an echo too.
     """
     said, asked = set(content_words(answer)), set(content_words(question))
-    return len(said) / len(asked) if asked and said <= asked else 0.0
+    own = said - asked
+    if own and asked <= said:
+        own &= {w for p in passages for w in content_words(f"{p.title} {p.text}")} | (
+            {"yes", "no"} if expected_type(question) is AnswerType.YES_NO else set()
+        )
+    return len(said & asked) / len(asked) if asked and not own else 0.0
 
 
 def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
@@ -131,7 +137,7 @@ def signals(
         "type": type_fit(question, answer),
         "support": supported_share(answer, passages),
         "echo": echo_share(answer, question),
-        "repeated": repeated_share(answer, question),
+        "repeated": repeated_share(answer, question, passages),
         "proximity": proximity(answer, question, passages),
     }
 

@@ -49,9 +49,10 @@ class LikelihoodGrader:
     """Scores answers by how likely a model finds them, calibrated on known cases.
 
     An answer that adds no word to the question loses the share of the question
-    that it repeats. That is a rule and not a fitted weight: half a question stands
-    in the documents and fits itself as well as a good answer does, and cases with
-    half questions would cost the fit more than they teach it.
+    that it repeats, and so does the question with a phrase around it. That is a rule
+    and not a fitted weight: half a question stands in the documents and fits itself
+    as well as a good answer does, and cases with half questions would cost the fit
+    more than they teach it.
 
     Args:
         model: What gives likelihoods; it must be able to score.
