@@ -136,6 +136,9 @@ def test_the_words_of_a_sentence_that_names_the_title_count_too() -> None:
     # A link joins to the answer's sentence the one that names her, and not all of its passage.
     film = passage("Ada Frey made a film. It shows a lighthouse.", "The Lamp")
     assert proximity("Ulm", TWO_STEPS, [DIRECTOR, film]) == pytest.approx(2 / 6)
+    # Nor does a passage link to itself: its own sentences stay apart.
+    both = passage(f"{DIRECTOR.text} Ada Frey made a film about a lighthouse.", "Ada Frey")
+    assert proximity("Ulm", TWO_STEPS, [both]) == alone
     # What is not said in any sentence is not near to anything, however well linked.
     assert proximity("Bonn", TWO_STEPS, [DIRECTOR, FILM]) == 0.0
 
