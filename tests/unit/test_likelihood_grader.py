@@ -210,7 +210,10 @@ def test_echoes_and_constant_answers_score_low_though_they_are_likely() -> None:
     for form in PADDED_ECHOES:
         found = scores_of(form)
         assert mean(found) < 0.1 * usual, form
-        assert sum(score >= 0.5 for score in found) <= 0.05 * len(found), form
+        # "Question" is a word of an answer where the documents speak of one.
+        held = [supported_share(form.format(""), task.passages) > 0.0 for task in right]
+        assert sum(held) <= 0.1 * len(held), form
+        assert max(s for s, by_chance in zip(found, held, strict=True) if not by_chance) == 0.0
     for form in CONSTANTS:
         found = scores_of(form)
         assert mean(found) < 0.8 * usual, form
