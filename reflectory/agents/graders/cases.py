@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from reflectory.agents.citations import content_words
+from reflectory.agents.condensing import BRIEF_WORDS
+from reflectory.agents.graders.features import sentences_of
 from reflectory.agents.graders.protocol import Grader, GradingTask
 from reflectory.errors import OutputError
+from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import Passage
 
 CHANCE = 0.6
 """A separation below this is called no better than chance."""
 ECHO, CONSTANT = "echo", "constant"
+_OTHER_NAMES = 8
+"""Most of them per question, spread evenly over the passages."""
 _RUBRIC = "The answer is correct, complete and supported by the documents."
 
 
@@ -27,8 +33,10 @@ class GradingCase:
         group: The passages it belongs to; two questions share a set, so that they
             never stand on both sides of a split.
         kind: What sort of answer it is: ``right``, ``right_sentence``, ``same_documents``
-            (another name of the same passages), ``wrong_sentence``, ``unsupported``,
-            ``echo`` (the question again) or ``constant`` (fits every question).
+            (an answer of the same sort that is wrong here), ``other_name`` (whatever else
+            the passages name), ``wrong_sentence``, ``copied`` (a sentence of the passages
+            without the answer), ``unsupported``, ``echo`` (the question again) or
+            ``constant`` (fits every question).
         task: What the grader sees.
         right: Whether the answer is right.
     """
@@ -73,15 +81,19 @@ def packaged_cases() -> tuple[GradingCase, ...]:
 def calibration_cases() -> tuple[GradingCase, ...]:
     """Return the cases that a grader is fitted on: from half of the sets of passages.
 
-    Of each set the first question is taken, and one answer per kind: enough for
-    a fit, and short. The other half of the sets stays unseen for measuring.
+    Of each set the first question is taken, with all its answers: what a fit lacks most is
+    how other names of the same passages look. The other half of the sets stays unseen for
+    measuring.
     """
     fitting = _fitting_sets()
-    chosen: dict[tuple[str, str], GradingCase] = {}
+    first: dict[str, str] = {}
     for case in packaged_cases():
-        if case.group in fitting:
-            chosen.setdefault((case.group, case.kind), case)
-    return tuple(chosen.values())
+        first.setdefault(case.group, case.task.question)
+    return tuple(
+        case
+        for case in packaged_cases()
+        if case.group in fitting and case.task.question == first[case.group]
+    )
 
 
 def measuring_cases() -> tuple[GradingCase, ...]:
@@ -122,10 +134,34 @@ def _expand(row: dict[str, object]) -> list[GradingCase]:
         (ECHO, question, False),
         (CONSTANT, "The answer can be found in the documents.", False),
     ]
+    taken = [*right, *same, str(row["unsupported"]), question]
+    answers += [("other_name", name, False) for name in _other_names(context, taken)]
+    answers += [("copied", text, False) for text in _copied(context, right[0])]
     return [
         GradingCase(group, kind, GradingTask(question, text, _RUBRIC, context), truth)
         for kind, text, truth in answers
     ]
+
+
+def _other_names(context: Sequence[Passage], taken: Sequence[str]) -> list[str]:
+    """Return names, dates and numbers of the passages that share no word with some texts."""
+    known = {word for text in taken for word in content_words(text)}
+    found: dict[str, None] = {}
+    for extraction in RuleExtractor().extract([p.text for p in context]):
+        for mention in extraction.mentions:
+            words = content_words(mention.name)
+            if words and not known.intersection(words) and len(words) <= BRIEF_WORDS:
+                found.setdefault(mention.name)
+    names = list(found)
+    step = max(1.0, len(names) / _OTHER_NAMES)
+    return [names[int(place * step)] for place in range(min(len(names), _OTHER_NAMES))]
+
+
+def _copied(context: Sequence[Passage], answer: str) -> list[str]:
+    """Return the first sentence of the passages that does not hold the answer."""
+    wanted = answer.lower()
+    sentences = (text for passage in context for text in sentences_of(passage.text))
+    return [text for text in sentences if wanted not in text.lower()][:1]
 
 
 async def measure_grader(grader: Grader, cases: Sequence[GradingCase]) -> GraderReport:

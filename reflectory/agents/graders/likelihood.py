@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from reflectory.agents.answer_types import AnswerType, expected_type
@@ -95,22 +96,43 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
     Raises:
         OutputError: The answer is empty.
     """
-    answer = task.answer.strip()
-    if not answer:
-        raise OutputError("there is no answer to grade", raw=task.answer)
+    return (await measure_together(model, prompts, [task]))[0]
 
-    async def score(segments: Sequence[Segment]) -> TokenScores:
+
+async def measure_together(
+    model: Model, prompts: PromptSet, tasks: Sequence[GradingTask]
+) -> list[dict[str, float]]:
+    """Return the signals of several answers to one question, from two calls for all of them.
+
+    Args:
+        model: What gives likelihoods.
+        prompts: Prompts of the loop.
+        tasks: All with the same question and the same passages.
+
+    Raises:
+        OutputError: An answer is empty.
+    """
+    answers = tuple(task.answer.strip() for task in tasks)
+    for task, answer in zip(tasks, answers, strict=True):
+        if not answer:
+            raise OutputError("there is no answer to grade", raw=task.answer)
+    first = tasks[0]
+
+    async def score(segments: Sequence[Segment]) -> tuple[TokenScores, ...]:
         request = ScoreRequest(
-            segments=tuple(segments), continuations=(answer,), role="teacher.grade"
+            segments=tuple(segments), continuations=answers, role="teacher.grade"
         )
-        return (await model.score(request)).continuations[0]
+        return (await model.score(request)).continuations
 
-    documents = context_segments(prompts, task.context, task.extra)
+    documents = context_segments(prompts, first.context, first.extra)
     full, without_question = await asyncio.gather(
-        score(answer_segments(prompts, task.question, task.context, task.extra)),
+        score(answer_segments(prompts, first.question, first.context, first.extra)),
         score((*documents, Segment(text="Answer:"))),
     )
-    return signals(Likelihoods(full, without_question), task.question, answer, task.passages)
+    return [
+        signals(Likelihoods(*scores), first.question, answer, first.passages)
+        for answer, *scores in zip(answers, full, without_question, strict=True)
+    ]
 
 
 async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCase]) -> Calibration:
@@ -121,11 +143,17 @@ async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCas
         prompts: Prompts of the loop.
         cases: Right and wrong answers of several kinds.
     """
-    rows = await asyncio.gather(*(measure(model, prompts, case.task) for case in cases))
+    groups = [
+        list(group) for _, group in groupby(cases, key=lambda c: (c.task.question, c.task.passages))
+    ]
+    measured = await asyncio.gather(
+        *(measure_together(model, prompts, [case.task for case in group]) for group in groups)
+    )
+    ordered = [case for group in groups for case in group]
     return fit(
-        rows,
-        [case.right for case in cases],
-        [case.group for case in cases],
+        [row for rows in measured for row in rows],
+        [case.right for case in ordered],
+        [case.group for case in ordered],
         SIGNALS,
         model=model.fingerprint,
     )
