@@ -164,6 +164,23 @@ class Student:
         )
         return await self._read(await self.model.complete(request), instruction, context)
 
+    async def answer_with(self, text: str, question: str, context: Sequence[Passage]) -> Answer:
+        """Return a text as this student's answer, with what it cites and rests on.
+
+        Args:
+            text: What is to be its answer, not empty; something it said, or a part of it,
+                and so without marks that still had to be read.
+            question: What it answers.
+            context: What the student saw.
+        """
+        answer = Answer(
+            text=text,
+            context=tuple(p.id for p in context),
+            cited=attribute(text, context),
+            cited_by="overlap",
+        )
+        return with_evidence(answer, await self._verifier.verify(question, text, context))
+
     async def _read(
         self, completion: Completion, question: str, context: Sequence[Passage]
     ) -> Answer:

@@ -13,6 +13,7 @@ from reflectory.config.levels import DEFAULT_LEVELS, Level
 from reflectory.config.loop import LoopConfig, SamplingConfig
 from reflectory.config.practice import CandidateConfig, PracticeConfig
 from reflectory.config.retrieval import Layer, RetrievalConfig
+from reflectory.config.revision import RevisionConfig
 from reflectory.config.run import RunConfig
 from reflectory.config.training import TrainingConfig
 
@@ -27,6 +28,7 @@ __all__ = [
     "LoopConfig",
     "PracticeConfig",
     "RetrievalConfig",
+    "RevisionConfig",
     "RunConfig",
     "SamplingConfig",
     "Settings",

@@ -10,6 +10,7 @@ from reflectory.alignment import EpsilonRule, PatienceRule, StopRule, TargetRule
 from reflectory.config.base import Settings, Unit
 from reflectory.config.levels import DEFAULT_LEVELS, Level
 from reflectory.config.retrieval import RetrievalConfig
+from reflectory.config.revision import RevisionConfig
 
 
 class SamplingConfig(Settings):
@@ -54,6 +55,7 @@ class LoopConfig(Settings):
             and small ones answer worse for (docs/experiments.md).
         review: Stop for a person after a ``question`` or a ``grade``.
         retrieval: How documents become context.
+        revision: Which draft of a reflection becomes the next response.
         sampling: How tokens are drawn.
         prompts: Replacements of single prompts by name (see ``agents/prompts``).
         seed: Seed of every random draw.
@@ -71,6 +73,7 @@ class LoopConfig(Settings):
     citations: Literal["find", "ask"] = "find"
     review: tuple[Literal["question", "grade"], ...] = ()
     retrieval: RetrievalConfig = RetrievalConfig()
+    revision: RevisionConfig = RevisionConfig()
     sampling: SamplingConfig = SamplingConfig()
     prompts: dict[str, str] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)

@@ -88,6 +88,8 @@ class LoopNodes:
             )
             for j in range(self._levels)
         ]
+        if response.grade is not None:  # the teacher chose it by its grade
+            return list(sends)
         grade = GradeState(instruction=state["instruction"], context=context, response=response)
         return [*sends, Send("grade", grade)]
 
@@ -112,13 +114,9 @@ class LoopNodes:
             token_budget=budget.context_tokens,
             count_tokens=live.count_tokens,
         )
-        try:
-            answer = await live.student.reflect(state["instruction"], context, response.text, cells)
-            following = Response(iteration=t + 1, answer=answer)
-        except OutputError as error:
-            following = Response(
-                iteration=t + 1, answer=response.answer, failure=failure_of("reflect", error)
-            )
+        following = await live.reviser.revise(
+            state["instruction"], context, response, cells, grown=bool(added)
+        )
         return {
             "responses": {t + 1: following},
             "context": [p.id for p in context],
@@ -148,10 +146,10 @@ class LoopNodes:
 
     async def conclude(self, state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
         """Step 5: the last response has no column of its own, so it is graded here."""
-        graded = await self._graded(
-            state["instruction"], state["responses"][state["t"]], passages_in(state), runtime
-        )
-        return {"responses": {graded.iteration: graded}}
+        last = state["responses"][state["t"]]
+        if last.grade is None:
+            last = await self._graded(state["instruction"], last, passages_in(state), runtime)
+        return {"responses": {last.iteration: last}}
 
     async def _graded(
         self,
@@ -166,7 +164,11 @@ class LoopNodes:
             )
         except OutputError as error:
             return response.model_copy(update={"failure": failure_of("grade", error)})
-        return response.model_copy(update={"grade": grade})
+        # What could not be graded when it was chosen is graded now.
+        of_grade = response.failure is not None and response.failure.step == "grade"
+        return response.model_copy(
+            update={"grade": grade, "failure": None if of_grade else response.failure}
+        )
 
 
 def _asked_before(state: LoopState, j: int) -> list[str]:

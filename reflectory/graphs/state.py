@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
+from reflectory.agents.revision import Reviser
 from reflectory.agents.student import Student
 from reflectory.agents.teacher import Teacher
 from reflectory.alignment import StopRule
 from reflectory.config import LoopConfig
-from reflectory.models.protocol import Embedder
+from reflectory.models.protocol import Capability, Embedder
 from reflectory.retrieval.retriever import Retriever
 from reflectory.types import (
     ContextAddition,
@@ -131,6 +132,18 @@ class LoopContext:
     embedder: Embedder
     count_tokens: Callable[[str], int]
     stop_rules: Sequence[StopRule]
+
+    @property
+    def reviser(self) -> Reviser:
+        """Who makes R_{t+1} of a reflection."""
+        return Reviser(
+            self.student,
+            self.teacher,
+            self.config.revision,
+            cheap_grades=Capability.SCORE in self.teacher.model.capabilities
+            and self.config.grader != "spoken",
+            seed=self.config.seed,
+        )
 
 
 def cell_key(t: int, j: int) -> str:

@@ -31,7 +31,9 @@ class SyntheticWorld:
 
     Attributes:
         skill: What the student can do at first.
-        gain: How much one reflection adds.
+        gain: How much one reflection adds; below zero it takes away, and a loop that takes
+            only what is graded better then keeps R_0 (invariant 1 is that of a loop that
+            takes every reflection).
         levels: k; the question of level j has difficulty j + 1.
         ceiling: The student never gets better than this.
 

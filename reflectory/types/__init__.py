@@ -8,6 +8,7 @@ from reflectory.types.answers import Answer, Evidence, Failure, Feedback, Questi
 from reflectory.types.documents import Document, Passage, PathStep, ScoredPassage
 from reflectory.types.loop import (
     ContextAddition,
+    Draft,
     Examination,
     Flag,
     Response,
@@ -26,6 +27,7 @@ __all__ = [
     "CandidateSet",
     "ContextAddition",
     "Document",
+    "Draft",
     "Evidence",
     "Examination",
     "Failure",

@@ -36,6 +36,22 @@ class Examination(Record):
     failure: Failure | None = None
 
 
+class Draft(Record):
+    """Something that might have become a response, and what the teacher thought of it.
+
+    Attributes:
+        text: What it says.
+        origin: ``kept`` (R_t itself), ``reflection`` (what the student wrote after the
+            examination), ``drawn`` (another try at it) or ``condensed`` (a short stretch of
+            one of them, or of an answer of the examination, that the documents hold).
+        score: The teacher's grade in [0, 1]; ``None`` when it could not be graded.
+    """
+
+    text: str
+    origin: Literal["kept", "reflection", "drawn", "condensed"]
+    score: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
 class Response(Record):
     """R_t, the student's response to the instruction after t reflections.
 
@@ -45,12 +61,15 @@ class Response(Record):
         grade: G[t]; ``None`` until graded and when grading failed.
         failure: Why there is no grade, or why the reflection could not be read
             (the text is then that of the response before it).
+        drafts: Among what it was chosen, best first; empty for R_0 and where nothing was
+            chosen.
     """
 
     iteration: int = Field(ge=0)
     answer: Answer
     grade: Feedback | None = None
     failure: Failure | None = None
+    drafts: tuple[Draft, ...] = ()
 
     @property
     def text(self) -> str:

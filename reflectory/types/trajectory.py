@@ -21,7 +21,7 @@ from reflectory.types.loop import (
 )
 from reflectory.types.record import Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _to_version_2(data: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,15 @@ def _to_version_2(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "schema_version": 2}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_version_2}
+def _to_version_3(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 added the drafts among which a response was chosen; before, nothing was."""
+    return {**data, "schema_version": 3}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _to_version_2,
+    2: _to_version_3,
+}
 """From schema version n to n + 1, keyed by n; applied one after the other on reading."""
 
 

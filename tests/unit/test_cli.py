@@ -16,7 +16,8 @@ def output_of(capfd, arguments):
     return code, captured.out, captured.err
 
 
-VERBS = ["demo", "check", "index", "run", "dataset", "train", "improve", "export", "models"]
+VERBS = ["demo", "check", "index", "run", "dataset", "train", "improve", "evaluate", "export"]
+VERBS += ["models"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

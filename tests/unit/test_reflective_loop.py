@@ -27,6 +27,28 @@ def test_matrix_and_grades_are_those_of_the_world():
     assert trajectory.response == "I answer with skill 3.0"
 
 
+@pytest.mark.parametrize("accept", ["always", "better"])
+def test_a_student_that_gets_worse_is_followed_or_kept(accept):
+    world = SyntheticWorld(skill=2.0, gain=-0.5, levels=2)
+    loop = world_loop(
+        world, max_iterations=3, epsilon=1e-9, stop_rules=[], revision={"accept": accept}
+    )
+    trajectory = loop.run("What is known?")
+    followed = [world.grade(t) for t in range(4)]
+    assert followed == [1.0, 0.75, 0.5, 0.25]
+    if accept == "always":
+        assert trajectory.grades == followed
+        assert not any(r.drafts for r in trajectory.responses)
+    else:
+        assert trajectory.grades == [1.0] * 4
+        assert {r.text for r in trajectory.responses} == {"I answer with skill 2.0"}
+        for response in trajectory.responses[1:]:
+            said = [(d.origin, d.text, d.score) for d in response.drafts]
+            assert said[0] == ("kept", "I answer with skill 2.0", 1.0)
+            assert ("reflection", "I answer with skill 1.5", 0.75) in said
+    assert Trajectory.from_json(trajectory.to_json()) == trajectory
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     skill=st.sampled_from([0.0, 0.5, 1.0, 2.5]),
@@ -54,7 +76,8 @@ def test_a_loop_stops_exactly_where_equation_32_says(
     assert Trajectory.from_json(trajectory.to_json()) == trajectory
 
 
-def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs():
+@pytest.mark.parametrize("accept", ["always", "better"])
+def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs(accept):
     world = SyntheticWorld(levels=2)
     teacher, student = world.teacher(), world.student()
     judged = []
@@ -64,7 +87,13 @@ def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs():
         return 0.5, "reason for half"
 
     loop = world_loop(
-        world, max_iterations=2, teacher=teacher, student=student, grader=judge, epsilon=1e-9
+        world,
+        max_iterations=2,
+        teacher=teacher,
+        student=student,
+        grader=judge,
+        epsilon=1e-9,
+        revision={"accept": accept, "drafts": 1, "condense": "never"},
     )
     trajectory = loop.run("Why is it so?")
 
@@ -84,7 +113,9 @@ def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs():
     asked = [r.segments[-1].text for r in teacher.requests]
     assert all("Why is it so?" in text for text in asked)
     assert all("I answer with skill 1.0" in text for text in asked[:2])  # R_0
-    assert all("I answer with skill 2.0" in text for text in asked[2:])  # R_1
+    # R_1: nothing is graded above R_0, so it stays unless every reflection is taken.
+    following = "I answer with skill 2.0" if accept == "always" else "I answer with skill 1.0"
+    assert all(following in text for text in asked[2:])
     for j, level in enumerate(loop.config.levels):
         assert level.description in asked[j]
 
@@ -101,9 +132,13 @@ def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs():
         assert task.answer == cell.answer.text
         assert task.rubric == loop.config.levels[0].rubric
         assert [p.id for p in task.passages] == list(cell.answer.context)
-    # G[t] for every t, the last included.
+    columns = trajectory.alignment.iterations
     graded = [task.answer for task in judged if task.question == "Why is it so?"]
-    assert sorted(graded) == sorted(r.text for r in trajectory.responses)
+    if accept == "always":  # G[t] for every t, the last included
+        assert sorted(graded) == sorted(r.text for r in trajectory.responses)
+    else:  # R_0 and every reflection once; what is kept under the same context never again
+        assert graded == ["I answer with skill 1.0", *["I answer with skill 2.0"] * columns]
+        assert trajectory.grades == [0.5] * (columns + 1)
 
 
 def test_levels_do_not_wait_for_one_another_between_the_stages():
@@ -155,7 +190,11 @@ def test_a_grade_that_cannot_be_read_is_recorded_with_its_raw_text():
 
     trajectory = world_loop(SyntheticWorld(levels=1), max_iterations=1, grader=refuse).run("Go?")
     assert trajectory.grades == [None, None]
-    assert trajectory.responses[0].failure.raw == "well, well"
+    assert [r.failure.raw for r in trajectory.responses] == ["well, well"] * 2
+    # R_0 stays, and what could not be graded is no draft of a grade of zero.
+    assert trajectory.response == "I answer with skill 1.0"
+    drafts = trajectory.responses[1].drafts
+    assert [(d.origin, d.score) for d in drafts[:2]] == [("kept", None), ("reflection", None)]
     assert trajectory.examinations[0].status is CellStatus.FAILED
     assert trajectory.examinations[0].answer is not None
 
@@ -169,11 +208,13 @@ def test_a_reflection_that_says_nothing_keeps_the_response_and_says_so():
             return "   "
         return (await normal.complete(request)).text
 
-    trajectory = world_loop(world, max_iterations=1, student=ScriptedModel(silent_reflection)).run(
-        "?!"
-    )
-    assert trajectory.responses[1].text == trajectory.responses[0].text
-    assert trajectory.responses[1].failure.step == "reflect"
+    for accept in ("always", "better"):
+        silent = ScriptedModel(silent_reflection)
+        loop = world_loop(world, max_iterations=1, student=silent, revision={"accept": accept})
+        trajectory = loop.run("?!")
+        assert trajectory.responses[1].text == trajectory.responses[0].text
+        assert trajectory.responses[1].failure.step == "reflect"
+        assert trajectory.grades == [1.0, 1.0]
 
 
 def test_without_a_first_response_there_is_no_loop():
@@ -190,28 +231,31 @@ def test_a_constant_judge_is_flagged_and_a_moving_one_is_not():
     assert Flag.CONSTANT_JUDGE not in moving.flags
 
 
-def test_the_best_response_by_grade_is_returned_when_asked_for():
-    world = SyntheticWorld(levels=1)
-    grades = iter([0.2, 0.9, 0.4])
-    by_answer = {}
+@pytest.mark.parametrize(
+    ("accept", "returns", "expected"),
+    [
+        ("always", "last", "3.0"),
+        ("always", "best", "2.0"),
+        ("better", "last", "2.0"),
+        ("better", "best", "2.0"),
+    ],
+)
+def test_the_best_response_by_grade_is_returned_when_asked_for(accept, returns, expected):
+    grades = {"1.0": 0.2, "2.0": 0.9, "3.0": 0.4}
 
     def judge(task):
-        if task.question != "Go?":
-            return 0.5
-        skill = task.answer.split()[-1]
-        return by_answer.setdefault(skill, {"1.0": 0.2, "2.0": 0.9, "3.0": 0.4}[skill])
+        return grades[task.answer.split()[-1]] if task.question == "Go?" else 0.5
 
-    for returns, expected in (("last", "3.0"), ("best", "2.0")):
-        trajectory = world_loop(
-            world,
-            max_iterations=2,
-            epsilon=1e-12,
-            grader=judge,
-            returns=returns,
-            stop_rules=[],
-        ).run("Go?")
-        assert trajectory.response.endswith(expected) or trajectory.alignment.iterations < 2
-    del grades
+    trajectory = world_loop(
+        SyntheticWorld(levels=1),
+        max_iterations=2,
+        grader=judge,
+        returns=returns,
+        stop_rules=[],
+        revision={"accept": accept},
+    ).run("Go?")
+    assert trajectory.alignment.iterations == 2
+    assert trajectory.response == f"I answer with skill {expected}"
 
 
 def test_useful_passages_are_appended_to_the_context_and_never_reordered():
@@ -277,7 +321,8 @@ def test_the_context_grows_by_what_was_useful_and_by_what_was_not_known(grade, s
     assert Trajectory.from_json(trajectory.to_json()) == trajectory
 
 
-def test_the_teacher_is_shown_what_the_response_and_the_answers_cannot_support():
+@pytest.mark.parametrize("accept", ["always", "better"])
+def test_the_teacher_is_shown_what_the_response_and_the_answers_cannot_support(accept):
     judged = []
     teacher = ScriptedModel(lambda request: f"Who was it that found selenium {request.seed}?")
     loop = world_loop(
@@ -288,13 +333,16 @@ def test_the_teacher_is_shown_what_the_response_and_the_answers_cannot_support()
         student=ScriptedModel(lambda r: "The Danube begins in the Black Forest. It is on Mars."),
         grader=lambda task: judged.append(task) or 0.5,
         max_iterations=1,
+        revision={"accept": accept, "condense": "never"},
     )
     trajectory = loop.run("Where does the Danube begin?")
     assert [r.answer.groundedness for r in trajectory.responses] == [0.5, 0.5]
     asked = teacher.requests[0].segments[-1].text
     assert 'Not found in the documents: "It is on Mars."' in asked
     assert {task.unsupported for task in judged} == {("It is on Mars.",)}
-    assert len(judged) == 3  # R_0, one answer, R_1
+    # R_0 and one answer; R_1 says the same as R_0 and needs no grade unless it is a new one.
+    assert len(judged) == (3 if accept == "always" else 2)
+    assert trajectory.grades == [0.5, 0.5]
     evidence = trajectory.responses[0].answer.statements[0].evidence[0]
     passage = trajectory.passages[evidence.passage]
     assert passage.text[evidence.start : evidence.end] == FACTS["rivers"]

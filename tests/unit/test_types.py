@@ -19,6 +19,7 @@ from reflectory.types import (
     Answer,
     ContextAddition,
     Document,
+    Draft,
     Evidence,
     Examination,
     Failure,
@@ -93,12 +94,19 @@ feedbacks = st.builds(
     edited=st.booleans(),
 )
 failures = st.builds(Failure, step=texts, kind=texts, message=texts, raw=texts)
+drafts = st.builds(
+    Draft,
+    text=texts,
+    origin=st.sampled_from(["kept", "reflection", "drawn", "condensed"]),
+    score=st.none() | unit,
+)
 responses = st.builds(
     Response,
     iteration=counts,
     answer=answers,
     grade=st.none() | feedbacks,
     failure=st.none() | failures,
+    drafts=st.lists(drafts, max_size=3).map(tuple),
 )
 examinations = st.builds(
     Examination,
@@ -280,6 +288,23 @@ def test_a_stored_line_of_version_1_is_read() -> None:
     assert new["models"] == old["models"]
 
 
+def test_a_stored_line_of_version_2_is_read() -> None:
+    """Written by the last commit before version 3, by a student that gets worse."""
+    line = (Path(__file__).parent / "data" / "trajectory-2.jsonl").read_text(encoding="utf-8")
+    old = json.loads(line)
+    read = Trajectory.from_json(line)
+    assert (old["schema_version"], read.schema_version) == (2, SCHEMA_VERSION)
+    # Nothing was chosen then, so what was written is what there is.
+    assert read.grades == [0.5, 0.375, 0.25]
+    assert [r.drafts for r in read.responses] == [(), (), ()]
+    assert Trajectory.from_json(read.to_json()) == read
+    new = json.loads(read.to_json())
+    assert [r.pop("drafts") for r in new["responses"]] == [[], [], []]
+    assert {k: v for k, v in new.items() if k != "schema_version"} == {
+        k: v for k, v in old.items() if k != "schema_version"
+    }
+
+
 # What is read from a trajectory
 
 
@@ -363,6 +388,7 @@ RECORDS = [
     Question(text="q"),
     Answer(text="a"),
     Feedback(score=0.5, reason="r", grader="g"),
+    Draft(text="d", origin="drawn", score=0.5),
     Failure(step="ask", kind="E", message="m"),
     Evidence(passage="1", start=0, end=1, score=0.5),
     Statement(start=0, end=1, supported=True),
@@ -389,6 +415,8 @@ def test_score_out_of_range_is_refused(score: float) -> None:
         Feedback(score=score, reason="", grader="")
     with pytest.raises(ValidationError, match="alignment"):
         Examination(level="a", iteration=0, alignment=score)
+    with pytest.raises(ValidationError, match="score"):
+        Draft(text="d", origin="kept", score=score)
 
 
 def test_negative_places_are_refused() -> None:

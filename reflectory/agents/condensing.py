@@ -1,0 +1,63 @@
+"""Short answers that lie in long ones: names, dates and phrases that the documents hold too.
+
+A small model knows more than it can say shortly. Asked for a name it writes a sentence that
+holds the name, so the stretches of what it said are answers of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from reflectory.agents.answer_types import AnswerType, expected_type
+from reflectory.agents.citations import content_words
+from reflectory.retrieval.structure import RuleExtractor
+from reflectory.types import Passage
+
+BRIEF_WORDS = 5
+"""An answer of at most so many words is a short one."""
+
+_WORD = re.compile(r"\w+")
+_EXTRACTOR = RuleExtractor()
+
+
+def asks_shortly(question: str) -> bool:
+    """Return whether a few words can answer a question."""
+    return expected_type(question) is not AnswerType.EXPLANATION
+
+
+def short_forms(
+    question: str, texts: Iterable[str], passages: Sequence[Passage], *, most: int
+) -> list[str]:
+    """Return stretches of some texts that might answer a question, first come first.
+
+    A stretch is a name, a date, a number or a noun phrase of at most five words that the
+    passages hold and that is not all in the question. A question for yes or no has these two
+    instead; one that names what can be chosen has that, too.
+
+    Args:
+        question: What was asked.
+        texts: What was said.
+        passages: What the student saw.
+        most: Most stretches to return.
+    """
+    wanted = expected_type(question)
+    if wanted is AnswerType.YES_NO:
+        return ["Yes", "No"][:most]
+    held = f" {_words(' '.join(f'{p.title} {p.text}' for p in passages))} "
+    asked = set(content_words(question))
+    read = [question, *texts] if wanted is AnswerType.CHOICE else list(texts)
+    found: dict[str, str] = {}
+    for extraction in _EXTRACTOR.extract(read):
+        for mention in (*extraction.mentions, *extraction.phrases):
+            words, key = content_words(mention.name), _words(mention.name)
+            new = wanted is AnswerType.CHOICE or not set(words) <= asked
+            short = len(mention.name.split()) <= BRIEF_WORDS
+            if words and new and short and f" {key} " in held:
+                found.setdefault(key, mention.name)
+    return list(found.values())[:most]
+
+
+def _words(text: str) -> str:
+    """Return the words of a text in lower case, one blank between two."""
+    return " ".join(_WORD.findall(text.lower()))

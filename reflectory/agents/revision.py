@@ -1,0 +1,216 @@
+"""From a reflection to the next response: drafts, the teacher's grades, and which is accepted.
+
+The survey's Algorithm 1 takes what the student writes after an examination. That can be
+worse than what it had, and with small models it mostly is. So a draft becomes R_{t+1} only
+when the teacher grades it above R_t under the same context; otherwise R_t stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, short_forms
+from reflectory.agents.student import Student
+from reflectory.agents.teacher import Teacher
+from reflectory.config import RevisionConfig
+from reflectory.errors import OutputError
+from reflectory.models.protocol import derive_seed
+from reflectory.types import Answer, Draft, Examination, Failure, Feedback, Passage, Response
+
+Origin = Literal["kept", "reflection", "drawn", "condensed"]
+
+
+@dataclass(frozen=True)
+class _Option:
+    """What might become R_{t+1}."""
+
+    answer: Answer
+    origin: Origin
+    grade: Feedback | None = None
+    failure: Failure | None = None
+
+    @property
+    def score(self) -> float | None:
+        return None if self.grade is None else self.grade.score
+
+
+class Reviser:
+    """Writes R_{t+1} with a student and a teacher.
+
+    Args:
+        student: Who reflects.
+        teacher: Who grades the drafts.
+        config: How many drafts, and which is accepted.
+        cheap_grades: Whether grades are likelihoods; decides ``condense: auto``.
+        seed: Seed of the loop, for drawn drafts.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        teacher: Teacher,
+        config: RevisionConfig,
+        *,
+        cheap_grades: bool,
+        seed: int,
+    ) -> None:
+        self._student = student
+        self._teacher = teacher
+        self._config = config
+        self._condense = config.condense == "always" or (config.condense == "auto" and cheap_grades)
+        self._seed = seed
+
+    async def revise(
+        self,
+        instruction: str,
+        context: Sequence[Passage],
+        response: Response,
+        cells: Sequence[Examination],
+        *,
+        grown: bool,
+    ) -> Response:
+        """Return R_{t+1}.
+
+        With ``accept: better`` it carries its grade, for the context it was chosen under.
+
+        Args:
+            instruction: I.
+            context: C_{t+1}.
+            response: R_t, with its grade under C_t.
+            cells: The examination of iteration t, in order of level.
+            grown: Whether C_{t+1} is more than C_t; R_t is graded again then.
+        """
+        written, failures = await self._reflections(instruction, context, response, cells)
+        following = response.iteration + 1
+        if self._config.accept == "always":
+            if not written:
+                return Response(iteration=following, answer=response.answer, failure=failures[0])
+            return Response(iteration=following, answer=written[0].answer)
+        kept = response.answer
+        if grown:
+            kept = await self._read_again(kept, instruction, context)
+        options = [_Option(kept, "kept", None if grown else response.grade), *written]
+        condense = self._condense and asks_shortly(instruction)
+        if condense:
+            options += await self._condensed(instruction, context, options, cells)
+        graded = await asyncio.gather(
+            *(self._graded(option, instruction, context) for option in _different(options))
+        )
+        known = None if response.grade is None else response.grade.score
+        chosen = self._choose(graded, self._config.brevity if condense else 0.0, known)
+        ranked = sorted(graded, key=lambda o: -1.0 if o.score is None else o.score, reverse=True)
+        drafts = tuple(
+            Draft(text=option.answer.text, origin=option.origin, score=option.score)
+            for option in ranked
+        )
+        failure = chosen.failure
+        if failure is None and not written and chosen.origin == "kept":
+            failure = failures[0]
+        return Response(
+            iteration=following,
+            answer=chosen.answer,
+            grade=chosen.grade,
+            failure=failure,
+            drafts=drafts,
+        )
+
+    async def _read_again(
+        self, answer: Answer, instruction: str, context: Sequence[Passage]
+    ) -> Answer:
+        """Return R_t with the evidence that C_{t+1} has for it; what it named stays named."""
+        read = await self._student.answer_with(answer.text, instruction, context)
+        own: dict[str, Any] = {"thinking": answer.thinking}
+        if answer.cited and answer.cited_by == "student":
+            own |= {"cited": answer.cited, "cited_by": answer.cited_by}
+        return read.model_copy(update=own)
+
+    async def _reflections(
+        self,
+        instruction: str,
+        context: Sequence[Passage],
+        response: Response,
+        cells: Sequence[Examination],
+    ) -> tuple[list[_Option], list[Failure]]:
+        """Return what the student writes, in order, and why a try gave nothing."""
+        config = self._config
+        tries = 1 if config.accept == "always" else config.drafts
+
+        async def one(number: int) -> _Option | Failure:
+            student = self._student
+            if number:
+                seed = derive_seed(self._seed, "draft", response.iteration, number)
+                student = student.drawing(config.temperature, seed)
+            try:
+                answer = await student.reflect(instruction, context, response.text, cells)
+            except OutputError as error:
+                kind = type(error).__name__
+                return Failure(step="reflect", kind=kind, message=error.message, raw=error.raw)
+            return _Option(answer, "drawn" if number else "reflection")
+
+        found = await asyncio.gather(*map(one, range(tries)))
+        return (
+            [option for option in found if isinstance(option, _Option)],
+            [failure for failure in found if isinstance(failure, Failure)],
+        )
+
+    async def _condensed(
+        self,
+        instruction: str,
+        context: Sequence[Passage],
+        options: Sequence[_Option],
+        cells: Sequence[Examination],
+    ) -> list[_Option]:
+        said = [option.answer.text for option in options]
+        said += [cell.answer.text for cell in cells if cell.answer is not None]
+        forms = short_forms(instruction, said, context, most=self._config.condensed)
+        answers = await asyncio.gather(
+            *(self._student.answer_with(form, instruction, context) for form in forms)
+        )
+        return [_Option(answer, "condensed") for answer in answers]
+
+    async def _graded(
+        self, option: _Option, instruction: str, context: Sequence[Passage]
+    ) -> _Option:
+        if option.grade is not None:
+            return option
+        answer = option.answer
+        try:
+            grade = await self._teacher.grade_response(
+                instruction, answer.text, context, answer.unsupported
+            )
+        except OutputError as error:
+            kind = type(error).__name__
+            failure = Failure(step="grade", kind=kind, message=error.message, raw=error.raw)
+            return _Option(answer, option.origin, failure=failure)
+        return _Option(answer, option.origin, grade=grade)
+
+    def _choose(self, options: Sequence[_Option], bonus: float, known: float | None) -> _Option:
+        """Return what becomes R_{t+1}; among equals the one that came first, R_t before all.
+
+        Args:
+            options: R_t and what might follow it, graded where they could be.
+            bonus: What an answer of few words counts more.
+            known: G[t] under C_t; what R_t is worth when it could not be graded again.
+        """
+
+        def value(option: _Option) -> float:
+            score = known if option is options[0] and option.grade is None else option.score
+            if score is None:
+                return -1.0
+            brief = len(option.answer.text.split()) <= BRIEF_WORDS
+            return score + (bonus if brief else 0.0)
+
+        best = max(options, key=value)
+        kept = options[0]
+        return best if value(best) > value(kept) + self._config.minimum_gain else kept
+
+
+def _different(options: Sequence[_Option]) -> list[_Option]:
+    """Return the options without those that say what an earlier one says."""
+    found: dict[str, _Option] = {}
+    for option in options:
+        found.setdefault(" ".join(option.answer.text.lower().split()).rstrip("."), option)
+    return list(found.values())
