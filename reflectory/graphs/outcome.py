@@ -94,6 +94,8 @@ def flags_of(responses: tuple[Response, ...], cells: tuple[Examination, ...]) ->
     flags = []
     scores = [c.feedback.score for c in cells if c.feedback is not None]
     scores += [r.grade.score for r in responses if r.grade is not None]
+    # Where every response was kept, only what it was chosen over tells such a judge.
+    scores += [d.score for r in responses for d in r.drafts if d.score is not None]
     # A constant judge makes the matrix stand still, which looks like convergence.
     if len(scores) > _FEW_SCORES and max(scores) - min(scores) < 1e-9:
         flags.append(Flag.CONSTANT_JUDGE)

@@ -16,7 +16,7 @@ from reflectory.models.protocol import Capability, Request
 from reflectory.runs.checkpoints import allowed_types, make_serializer
 from reflectory.testing.models import ScriptedModel
 from reflectory.testing.world import SyntheticWorld
-from reflectory.types import Draft, Failure, Trajectory
+from reflectory.types import Draft, Failure, Flag, Trajectory
 
 
 def drafting_loop(**options: Any) -> Any:
@@ -97,6 +97,16 @@ def test_grades_are_cheap_where_they_are_likelihoods(grader, capabilities, cheap
     )
     made = asyncio.run(live.reviser.revise(WHO, (KULIK,), response(), (cell(),), grown=False))
     assert any(d.origin == "condensed" for d in made.drafts) is cheap
+
+
+def test_a_judge_that_keeps_everything_is_not_constant_when_it_tells_drafts_apart():
+    worse = SyntheticWorld(skill=2.0, gain=-0.5, levels=2)
+    settings = {"max_iterations": 2, "stop_rules": [], "revision": STRICT}
+    kept = world_loop(worse, **settings).run("Go?")
+    assert kept.grades == [1.0] * 3 and set(kept.alignment.values.ravel()) == {1.0}
+    assert Flag.CONSTANT_JUDGE not in kept.flags
+    constant = world_loop(worse, grader=lambda task: 1.0, **settings).run("Go?")
+    assert Flag.CONSTANT_JUDGE in constant.flags
 
 
 def test_a_checkpoint_holds_drafts():
