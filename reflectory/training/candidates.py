@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reflectory.agents.citations import content_words
+from reflectory.agents.condensing import short_forms
 from reflectory.agents.graders import Grader, GradingTask
 from reflectory.agents.student import Student
 from reflectory.agents.teacher import RESPONSE_RUBRIC
@@ -22,7 +22,6 @@ from reflectory.config import CandidateConfig
 from reflectory.errors import OutputError
 from reflectory.evaluation.metrics import contains_answer, normalise_answer, token_f1
 from reflectory.models.protocol import derive_seed
-from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import (
     Candidate,
     CandidateSet,
@@ -35,11 +34,8 @@ from reflectory.types import (
 _MOST_STRETCHES = 4
 """Stretches that are cut out for one question."""
 
-_STRETCH_WORDS = 5
 _SAME_F1 = 0.6
 """Two answers that share so many words say the same."""
-
-_EXTRACTOR = RuleExtractor()
 
 
 @dataclass(frozen=True)
@@ -92,13 +88,18 @@ async def gather_candidates(
     async def one(task: _Task) -> CandidateSet:
         drawn = await _samples(task, config, student) if task.samples else []
         found = [*task.what.candidates, *drawn]
-        found += _stretches(task.what, found) if config.condense else []
+        if config.condense:
+            said, seen = [c.text for c in found], (*task.what.context, *task.what.extra)
+            forms = short_forms(task.what.question, said, seen, most=_MOST_STRETCHES)
+            found += [Candidate(text=form, origin="condensed") for form in forms]
         if task.proposed:  # first, so that it stays the teacher's where others say the same
             found.insert(0, Candidate(text=task.proposed, origin="teacher"))
-        said = [c.text for c in drawn]
+        agreeing = [c.text for c in drawn]
         unique = {_key(c.text): c for c in reversed(found) if normalise_answer(c.text)}
         ordered = [c for c in found if unique.get(_key(c.text)) is c]
-        graded = await asyncio.gather(*(_graded(c, task, said, grader, checker) for c in ordered))
+        graded = await asyncio.gather(
+            *(_graded(c, task, agreeing, grader, checker) for c in ordered)
+        )
         return choose(task.what.model_copy(update={"candidates": tuple(graded)}), config)
 
     return tuple(await asyncio.gather(*map(one, tasks)))
@@ -206,22 +207,6 @@ async def _samples(task: _Task, config: CandidateConfig, student: Student) -> li
 
     found = await asyncio.gather(*(one(n) for n in range(config.samples)))
     return [candidate for candidate in found if candidate is not None]
-
-
-def _stretches(what: CandidateSet, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return names, dates and phrases of the answers that the passages hold too."""
-    passages = (*what.context, *what.extra)
-    held = f" {normalise_answer(' '.join(f'{p.title} {p.text}' for p in passages))} "
-    asked = set(content_words(what.question))
-    found: dict[str, Candidate] = {}
-    for extraction in _EXTRACTOR.extract([c.text for c in candidates]):
-        for mention in (*extraction.mentions, *extraction.phrases):
-            words = content_words(mention.name)
-            key = normalise_answer(mention.name)
-            known = f" {key} " in held and not set(words) <= asked
-            if words and key and known and len(mention.name.split()) <= _STRETCH_WORDS:
-                found.setdefault(key, Candidate(text=mention.name, origin="condensed"))
-    return list(found.values())[:_MOST_STRETCHES]
 
 
 async def _graded(

@@ -352,3 +352,14 @@ def test_what_is_chosen_was_graded_and_nothing_whole_was_graded_better(found, ga
         ]
         lowest = min(0.0, gain) if best.origin == "condensed" else 0.0
         assert best.score - max(whole, default=0.0) >= lowest - 1e-12
+
+
+def test_a_question_for_yes_or_no_has_both_to_choose_from():
+    closed = trajectory(instruction="Was the expedition led by Leonid Kulik?")
+
+    def grade(task):
+        return {"Yes": 0.9, "No": 0.2}.get(task.answer, 0.5)
+
+    (made,) = gathered(closed, samples=0, grade=grade)
+    assert by_origin(made, "condensed") == ["Yes", "No"]
+    assert made.candidates[made.chosen].text == "Yes"
