@@ -28,6 +28,7 @@ def main(run: Path, log: Path) -> None:
         WORLD,
         max_iterations=3,
         epsilon=1e-9,
+        revision={"accept": "better", "drafts": 2, "temperature": 0.5},
         teacher=logged(WORLD.teacher(), log),
         student=logged(WORLD.student(), log),
     )

@@ -161,6 +161,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, calm_run, seed):
 
     assert start_target(run, log).wait(timeout=120) == 0
     assert by_id(RunView.read(run).trajectories) == calm
+    # Among what was read back from checkpoints are the drafts of the responses.
+    assert all('"origin":"reflection"' in line for line in calm.values())
     after = log.read_text().splitlines()
     # Every call of the calm run was made, and what was recorded was not made again:
     # only calls that were in flight when the process died may occur twice.
