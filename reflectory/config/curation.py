@@ -18,6 +18,8 @@ class CurationConfig(Settings):
         minimum_score: An answer to a question is accepted when its score is at least this.
         minimum_margin: A preference pair needs this distance between its two grades.
         questions: Whether answers to questions become rows at all.
+        draft_pairs: Most preference pairs of the best response over drafts that it was chosen
+            over, per iteration; 0 makes none.
         pairs_per_question: Most preference pairs made of the candidates of one question.
         minimum_groundedness: Least share of a completion's statements that a passage
             supports; ``None`` asks for none.
@@ -54,6 +56,7 @@ class CurationConfig(Settings):
     minimum_score: Unit = 0.5
     minimum_margin: Unit = 0.1
     questions: bool = True
+    draft_pairs: int = Field(default=1, ge=0, le=64)
     pairs_per_question: int = Field(default=1, ge=0, le=64)
     minimum_groundedness: Unit | None = None
     minimum_agreement: Unit | None = None

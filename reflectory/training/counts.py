@@ -53,6 +53,8 @@ class CurationCounts(Record):
             what was chosen in its place among the candidates.
         answers: All cells R[j,t], of every level and iteration.
         pairs: One per trajectory: its best response over R_0.
+        draft_pairs: All drafts that a response was chosen over; one is accepted when the
+            response over it became a preference pair.
         candidates: All sets of candidates; a set is accepted when its chosen one became
             a row. Those rows are among the responses and answers above, too.
         candidate_pairs: All candidates that were not chosen; one is accepted when the
@@ -65,22 +67,31 @@ class CurationCounts(Record):
     responses: Tally = Tally()
     answers: Tally = Tally()
     pairs: Tally = Tally()
+    draft_pairs: Tally = Tally()
     candidates: Tally = Tally()
     candidate_pairs: Tally = Tally()
     steps: tuple[StepCounts, ...] = ()
 
     @property
     def kinds(self) -> dict[str, Tally]:
-        """The tallies of the selection by name, without candidates where there were none."""
+        """The tallies of the selection by name, without those of choices where there were none."""
         named = {name: getattr(self, name) for name in KINDS}
         return {name: t for name, t in named.items() if t.seen or name not in OF_CANDIDATES}
 
 
-KINDS = ("trajectories", "responses", "answers", "pairs", "candidates", "candidate_pairs")
+KINDS = (
+    "trajectories",
+    "responses",
+    "answers",
+    "pairs",
+    "draft_pairs",
+    "candidates",
+    "candidate_pairs",
+)
 """The kinds of candidates that the selection counts."""
 
-OF_CANDIDATES = frozenset({"candidates", "candidate_pairs"})
-"""Kinds that there are only where several answers to one question were gathered."""
+OF_CANDIDATES = frozenset({"draft_pairs", "candidates", "candidate_pairs"})
+"""Kinds that there are only where one answer was chosen among several, in a loop or after it."""
 
 
 @dataclass

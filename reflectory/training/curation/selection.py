@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from reflectory.config import CurationConfig
 from reflectory.training.counts import Tallies
 from reflectory.training.curation.choices import Choices, beaten, choice_pairs, choice_row
+from reflectory.training.curation.drafts import draft_pairs
 from reflectory.training.curation.outcome import Curation
 from reflectory.training.curation.recorded import (
     answer_row,
@@ -46,7 +47,8 @@ def curate(
     reflection found becomes what the student says at once. An answer to a
     question becomes a row when its score reaches ``minimum_score``. The best
     response over R_0 becomes a preference pair when it is another text and leads
-    by ``minimum_margin``. Blank completions, completions that say the question
+    by ``minimum_margin``; so does the best response over up to ``draft_pairs`` of the drafts
+    that it was chosen over. Blank completions, completions that say the question
     again, and repetitions of a question with the same completion are refused.
 
     Where several answers to a question were gathered, the one that was chosen
@@ -72,6 +74,7 @@ def curate(
         gave = maker.responses(choices, tallies, rows, preferences)
         gave |= maker.answers(choices, tallies, rows, preferences)
         gave |= not tallies.settle("pairs", maker.pair(), trajectory.instruction, preferences)
+        gave |= maker.drafts(tallies, preferences)
         reason = maker.unusable or "nothing_accepted"
         tallies.count("trajectories", "" if gave else reason)
     choices.count_rest(tallies)
@@ -96,6 +99,7 @@ class _Maker:
         self.prompter = prompter
         self.unusable = unusable
         self.best = None if unusable else best_response(trajectory)
+        self.gathered = False
 
     def responses(
         self,
@@ -107,6 +111,7 @@ class _Maker:
         """Settle every response; return whether there is a new row or pair."""
         trajectory, gave = self.trajectory, False
         choice = choices.for_response(trajectory.id) if trajectory.responses else None
+        self.gathered = choice is not None
         standing = self.best or next(iter(trajectory.responses), None)
         for response in trajectory.responses:
             if choice is not None and response is standing:
@@ -142,6 +147,22 @@ class _Maker:
         return self.unusable or response_pair(
             self.trajectory, self.best, self.config, self.prompter
         )
+
+    def drafts(self, tallies: Tallies, preferences: list[PreferenceRow]) -> bool:
+        """Settle what responses were chosen over; return whether there is a new pair.
+
+        Candidates were gathered and graded after the loop, so where there are some they
+        decide: what they prefer may be a draft that the loop did not take.
+        """
+        trajectory, gave = self.trajectory, False
+        unusable = self.unusable or ("candidates_decide" if self.gathered else "")
+        for response in trajectory.responses:
+            for pair in draft_pairs(
+                trajectory, response, self.best, self.config, self.prompter, unusable=unusable
+            ):
+                question = trajectory.instruction
+                gave |= not tallies.settle("draft_pairs", pair, question, preferences)
+        return gave
 
     def _settle_choice(
         self,
