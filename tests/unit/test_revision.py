@@ -185,10 +185,11 @@ def test_a_question_for_yes_or_no_has_both():
     assert [d.text for d in made.drafts if d.origin == "condensed"] == ["No", "Yes"]
 
 
-def test_no_more_stretches_than_configured_are_graded():
-    bench = Bench({}, condense="always", condensed=1)
-    bench.revise(WHO)
-    assert len(bench.graded) == 2
+@pytest.mark.parametrize(("most", "forms"), [(1, 1), (9, 2)])
+def test_no_more_stretches_than_configured_are_graded(most, forms):
+    said = "Leonid Kulik came in 1927."
+    made = Bench({}, [said], condense="always", condensed=most).revise("Which was it?")
+    assert sum(d.origin == "condensed" for d in made.drafts) == forms
 
 
 @pytest.mark.parametrize(
