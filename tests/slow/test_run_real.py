@@ -50,6 +50,9 @@ def start(folder, run):
 
 def recorded(run):
     with sqlite3.connect(run / "calls.sqlite") as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'calls'")
+        if tables.fetchone() is None:  # the file is there a moment before its tables
+            return {}
         return dict(connection.execute("SELECT key, response FROM calls").fetchall())
 
 
