@@ -20,6 +20,9 @@ from reflectory.errors import OutputError
 from reflectory.models.protocol import derive_seed
 from reflectory.types import Answer, Draft, Examination, Failure, Feedback, Passage, Response
 
+_DRAFTS = 4
+"""Drafts of ``auto`` where their grades cost little."""
+
 Origin = Literal["kept", "reflection", "drawn", "condensed"]
 
 
@@ -44,7 +47,7 @@ class Reviser:
         student: Who reflects.
         teacher: Who grades the drafts.
         config: How many drafts, and which is accepted.
-        cheap_grades: Whether grades are likelihoods; decides ``condense: auto``.
+        cheap_grades: Whether grades are likelihoods; decides what ``auto`` means.
         seed: Seed of the loop, for drawn drafts.
     """
 
@@ -61,6 +64,8 @@ class Reviser:
         self._teacher = teacher
         self._config = config
         self._condense = config.condense == "always" or (config.condense == "auto" and cheap_grades)
+        cheap_drafts = _DRAFTS if cheap_grades else 1
+        self._drafts = cheap_drafts if config.drafts == "auto" else config.drafts
         self._seed = seed
 
     async def revise(
@@ -96,9 +101,7 @@ class Reviser:
         condense = self._condense and asks_shortly(instruction)
         if condense:
             options += await self._condensed(instruction, context, options, cells)
-        graded = await asyncio.gather(
-            *(self._graded(option, instruction, context) for option in _different(options))
-        )
+        graded = await self._graded(_different(options), instruction, context)
         known = None if response.grade is None else response.grade.score
         chosen = self._choose(graded, self._config.brevity if condense else 0.0, known)
         ranked = sorted(graded, key=lambda o: -1.0 if o.score is None else o.score, reverse=True)
@@ -136,7 +139,7 @@ class Reviser:
     ) -> tuple[list[_Option], list[Failure]]:
         """Return what the student writes, in order, and why a try gave nothing."""
         config = self._config
-        tries = 1 if config.accept == "always" else config.drafts
+        tries = 1 if config.accept == "always" else self._drafts
 
         async def one(number: int) -> _Option | Failure:
             student = self._student
@@ -172,20 +175,17 @@ class Reviser:
         return [_Option(answer, "condensed") for answer in answers]
 
     async def _graded(
-        self, option: _Option, instruction: str, context: Sequence[Passage]
-    ) -> _Option:
-        if option.grade is not None:
-            return option
-        answer = option.answer
-        try:
-            grade = await self._teacher.grade_response(
-                instruction, answer.text, context, answer.unsupported
-            )
-        except OutputError as error:
-            kind = type(error).__name__
-            failure = Failure(step="grade", kind=kind, message=error.message, raw=error.raw)
-            return _Option(answer, option.origin, failure=failure)
-        return _Option(answer, option.origin, grade=grade)
+        self, options: Sequence[_Option], instruction: str, context: Sequence[Passage]
+    ) -> list[_Option]:
+        """Return the options with their grades; what has one is not graded again."""
+        open_ones = [option for option in options if option.grade is None]
+        grades = await self._teacher.grade_responses(
+            instruction,
+            [(option.answer.text, option.answer.unsupported) for option in open_ones],
+            context,
+        )
+        graded = iter(map(_with_grade, open_ones, grades))
+        return [next(graded) if option.grade is None else option for option in options]
 
     def _choose(self, options: Sequence[_Option], bonus: float, known: float | None) -> _Option:
         """Return what becomes R_{t+1}; among equals the one that came first, R_t before all.
@@ -206,6 +206,14 @@ class Reviser:
         best = max(options, key=value)
         kept = options[0]
         return best if value(best) > value(kept) + self._config.minimum_gain else kept
+
+
+def _with_grade(option: _Option, found: Feedback | OutputError) -> _Option:
+    if isinstance(found, Feedback):
+        return _Option(option.answer, option.origin, grade=found)
+    kind = type(found).__name__
+    failure = Failure(step="grade", kind=kind, message=found.message, raw=found.raw)
+    return _Option(option.answer, option.origin, failure=failure)
 
 
 def _different(options: Sequence[_Option]) -> list[_Option]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from reflectory.agents.citations import content_words
-from reflectory.agents.graders.protocol import Grader, GradingTask
+from reflectory.agents.graders.protocol import Grader, GradingTask, ManyGrader
 from reflectory.agents.prompts import PromptSet
 from reflectory.agents.student import context_segments
 from reflectory.config import Level, LoopConfig
@@ -190,6 +192,43 @@ class Teacher:
                 unsupported=tuple(unsupported),
             )
         )
+
+    async def grade_responses(
+        self,
+        instruction: str,
+        responses: Sequence[tuple[str, Sequence[str]]],
+        context: Sequence[Passage],
+    ) -> list[Feedback | OutputError]:
+        """Return the grades of several responses to I, each what ``grade_response`` gives it.
+
+        A grader that can judges them together; what cannot be judged has its error instead.
+
+        Args:
+            instruction: I.
+            responses: Each with the statements in it that no passage supports.
+            context: What they rest on.
+        """
+        tasks = [
+            GradingTask(
+                question=instruction,
+                answer=text,
+                rubric=RESPONSE_RUBRIC,
+                context=tuple(context),
+                unsupported=tuple(unsupported),
+            )
+            for text, unsupported in responses
+        ]
+        if len(tasks) > 1 and isinstance(self.grader, ManyGrader):
+            with suppress(OutputError):  # one by one, then, to see which it was
+                return list(await self.grader.grade_together(tasks))
+
+        async def one(task: GradingTask) -> Feedback | OutputError:
+            try:
+                return await self.grader.grade(task)
+            except OutputError as error:
+                return error
+
+        return list(await asyncio.gather(*map(one, tasks)))
 
 
 def _about_the_scene(text: str, instruction: str, context: Sequence[Passage]) -> str:

@@ -20,6 +20,7 @@ class RevisionConfig(Settings):
             same context; ``always`` takes the reflection as it is, as in the survey.
         drafts: Reflections that the student writes; the first as it writes responses, the
             others drawn with ``temperature``. With ``always`` the first is the only one.
+            ``auto`` writes 4 where the teacher's grades are likelihoods, and 1 elsewhere.
         temperature: Randomness of further drafts.
         condense: Also consider the short stretches of R_t, of the drafts and of the answers
             of the examination that the documents hold, where the instruction asks for a
@@ -33,9 +34,9 @@ class RevisionConfig(Settings):
     """
 
     accept: Literal["better", "always"] = "better"
-    drafts: int = Field(default=1, ge=1, le=64)
+    drafts: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     temperature: float = Field(default=0.8, ge=0.0, le=5.0)
     condense: Literal["auto", "always", "never"] = "auto"
-    condensed: int = Field(default=12, ge=1, le=100)
+    condensed: int = Field(default=24, ge=1, le=100)
     brevity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
     minimum_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0

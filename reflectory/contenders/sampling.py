@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reflectory.contenders.protocol import Task
 from reflectory.errors import OutputError
 from reflectory.evaluation.metrics import normalise_answer, token_f1
 from reflectory.evaluation.records import Attempt
 from reflectory.models.protocol import derive_seed
+from reflectory.types import Feedback
 
 WAVE = 32
 """Most samples of one question that are drawn side by side."""
@@ -34,11 +35,13 @@ class Sample:
         number: Its place; 0 is the answer of retrieval alone.
         text: The answer; ``None`` when the student said nothing.
         grade: The judge's, where it was asked and could be read.
+        unsupported: Its statements that no passage supports.
     """
 
     number: int
     text: str | None
     grade: float | None = None
+    unsupported: tuple[str, ...] = ()
 
 
 async def samples(task: Task, *, graded: bool) -> AsyncIterator[Sample]:
@@ -55,18 +58,23 @@ async def samples(task: Task, *, graded: bool) -> AsyncIterator[Sample]:
         if not drawn:
             size = 1  # its cost says how many more there can be
         pieces = [task.apart() for _ in range(size)]
-        work = [_draw(piece, drawn + place, graded) for place, piece in enumerate(pieces)]
+        work = [_draw(piece, drawn + place) for place, piece in enumerate(pieces)]
         found = await asyncio.gather(*work, return_exceptions=True)
-        for piece, sample in zip(pieces, found, strict=True):
+        wave: list[Sample] = []
+        for sample in found:
             if isinstance(sample, BaseException):
                 raise sample
+            wave.append(sample)
+        if graded:
+            wave = await _graded(task, wave)
+        for piece, sample in zip(pieces, wave, strict=True):
             task.meter.add(piece.meter)
             empty = empty + 1 if sample.text is None else 0
             yield sample
         drawn += size
 
 
-async def _draw(task: Task, number: int, graded: bool) -> Sample:
+async def _draw(task: Task, number: int) -> Sample:
     student, question = task.live.student, task.question
     if number:
         seed = derive_seed(task.settings.seed, "sample", number)
@@ -75,15 +83,29 @@ async def _draw(task: Task, number: int, graded: bool) -> Sample:
         answer = await student.respond(question.text, question.context)
     except OutputError:
         return Sample(number, None)
-    if not graded:
-        return Sample(number, answer.text)
-    try:
-        feedback = await task.live.teacher.grade_response(
-            question.text, answer.text, question.context, answer.unsupported
-        )
-    except OutputError:  # an answer that the judge cannot read is never the best
-        return Sample(number, answer.text)
-    return Sample(number, answer.text, feedback.score)
+    return Sample(number, answer.text, unsupported=answer.unsupported)
+
+
+async def _graded(task: Task, wave: list[Sample]) -> list[Sample]:
+    """Return the samples of a wave with their grades, which the loop's judge gives together.
+
+    What it costs is counted before the first of them. An answer that the judge cannot read
+    is never the best.
+    """
+    said = [sample for sample in wave if sample.text is not None]
+    if not said:
+        return wave
+    found = await task.live.teacher.grade_responses(
+        task.question.text,
+        [(sample.text or "", sample.unsupported) for sample in said],
+        task.question.context,
+    )
+    grades = {
+        sample.number: feedback.score
+        for sample, feedback in zip(said, found, strict=True)
+        if isinstance(feedback, Feedback)
+    }
+    return [replace(sample, grade=grades.get(sample.number)) for sample in wave]
 
 
 class BestOfN:

@@ -77,7 +77,18 @@ class LikelihoodGrader:
         Raises:
             OutputError: There is no answer to grade.
         """
-        measured = await measure(self._model, self._prompts, task)
+        return (await self.grade_together([task]))[0]
+
+    async def grade_together(self, tasks: Sequence[GradingTask]) -> list[Feedback]:
+        """Return the feedback for several answers to one question, from two calls for all.
+
+        Raises:
+            OutputError: There is no answer to grade.
+        """
+        measured = await measure_together(self._model, self._prompts, tasks)
+        return [self._feedback(task, found) for task, found in zip(tasks, measured, strict=True)]
+
+    def _feedback(self, task: GradingTask, measured: dict[str, float]) -> Feedback:
         score = self.calibration.score(measured) * (1.0 - measured["repeated"])
         return Feedback(
             score=score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -53,4 +54,17 @@ class Grader(Protocol):
 
     async def grade(self, task: GradingTask) -> Feedback:
         """Return the score in [0, 1] and the reason for one answer."""
+        ...
+
+
+@runtime_checkable
+class ManyGrader(Grader, Protocol):
+    """A grader that judges several answers to one question for little more than one.
+
+    Contract: ``grade_together`` gives every answer the feedback that ``grade`` gives it, up
+    to rounding, and raises as ``grade`` does when one of them cannot be judged.
+    """
+
+    async def grade_together(self, tasks: Sequence[GradingTask]) -> list[Feedback]:
+        """Return one feedback per task; all have the same question and the same passages."""
         ...

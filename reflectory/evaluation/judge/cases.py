@@ -202,10 +202,9 @@ class _Maker:
         wanted = type_of(self._item.references[0])
         free = [span for span in named if self._is_wrong(span.text, asked=True)]
         alike = [span for span in free if span.type == wanted]
-        rest = [span for span in free if span.type != wanted]
-        same = [*self._drawn(SAME_TYPE, alike), *self._drawn(SAME_DOCUMENTS, rest)][: self._most]
-        found = [(SAME_DOCUMENTS, span.text) for span in same]
-        found += [(SAME_TYPE, span.text) for span in same if span.type == wanted]
+        # Two kinds: whatever else the documents name, and what only reading can tell apart.
+        found = [(SAME_DOCUMENTS, span.text) for span in self._drawn(SAME_DOCUMENTS, free)]
+        found += [(SAME_TYPE, span.text) for span in self._drawn(SAME_TYPE, alike)]
         if wanted == "phrase":
             free = [span for span in phrases if self._is_wrong(span.text, asked=True)]
             found += [(SAME_TYPE, span.text) for span in self._drawn("phrase", free)]

@@ -12,7 +12,7 @@ class Separation(Record):
 
     Attributes:
         kind: ``other rows`` (right answers of other questions), ``same documents`` (other
-            names, dates and numbers of the same documents), ``same type`` (of these the ones
+            names, dates and numbers of the same documents), ``same type`` (those alone that are
             of the right answer's type, such as a year for a year), ``other option`` (another
             name in a question that names its answer), ``opposite`` (no for yes), ``echo``
             (the question again), ``copy`` (a sentence without the answer), ``empty``
