@@ -103,7 +103,6 @@ def test_pairs_are_told_apart_and_the_plan_is_near(language_model, tmp_path):
 
 
 def test_memory_stays_modest_at_four_rows_of_700_tokens(language_model, tmp_path):
-    pytest.importorskip("resource")
     # In a process of its own: the peak of a process covers all that it ever did.
     done = subprocess.run(
         [sys.executable, __file__, str(language_model), str(tmp_path / "adapter")],
@@ -119,13 +118,9 @@ def test_memory_stays_modest_at_four_rows_of_700_tokens(language_model, tmp_path
 
 def measure_memory(base, output):
     """Print the mean length of the rows and the peak memory of this process in bytes."""
-    import resource
-
     config = TrainingConfig(max_steps=1, batch_size=4)
     report = train_adapter(rows(4, 20), base, output, config)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(json.dumps([report.manifest.tokens / 4, peak * unit]))
+    print(json.dumps([report.manifest.tokens / 4, report.peak_memory]))
 
 
 if __name__ == "__main__":
