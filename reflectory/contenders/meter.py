@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reflectory.models.protocol import (
-    Capability,
     Completion,
     Model,
     Request,
@@ -13,6 +12,7 @@ from reflectory.models.protocol import (
     Scores,
     Usage,
 )
+from reflectory.models.wrapping import WrappedModel
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Meter:
         self.tokens += other.tokens
 
 
-class MeteredModel:
+class MeteredModel(WrappedModel):
     """A model whose calls are counted.
 
     It stands in front of the call cache, so that a call that was recorded costs the same
@@ -47,27 +47,8 @@ class MeteredModel:
     """
 
     def __init__(self, model: Model, meter: Meter) -> None:
-        self.inner = model
+        super().__init__(model)
         self.meter = meter
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of what answers."""
-        return self.inner.fingerprint
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the model can do besides completing."""
-        return self.inner.capabilities
-
-    @property
-    def context_window(self) -> int | None:
-        """Most tokens of prompt and completion together; ``None`` when unknown."""
-        return self.inner.context_window
-
-    def count_tokens(self, text: str) -> int:
-        """Return how many tokens ``text`` has."""
-        return self.inner.count_tokens(text)
 
     async def complete(self, request: Request) -> Completion:
         """Continue the prompt of ``request``, and count it."""
@@ -80,9 +61,6 @@ class MeteredModel:
         scores = await self.inner.score(request)
         self._count(scores.usage, request, list(request.continuations))
         return scores
-
-    async def aclose(self) -> None:
-        """Leave the model open: it serves other contenders, too."""
 
     def _count(self, usage: Usage, request: Request | ScoreRequest, said: list[str]) -> None:
         tokens = usage.prompt_tokens + usage.completion_tokens

@@ -13,22 +13,15 @@ from reflectory.evaluation.records import Attempt
 from reflectory.evaluator.answering import Answers
 from reflectory.evaluator.arena import Arena
 from reflectory.evaluator.scoring import ScoreSheet
-from reflectory.models.protocol import (
-    Capability,
-    Completion,
-    Model,
-    Request,
-    ScoreRequest,
-    Scores,
-    derive_seed,
-)
+from reflectory.models.protocol import Completion, Model, Request, derive_seed
+from reflectory.models.wrapping import WrappedModel
 from reflectory.types import Trajectory
 
 RIGHT = 0.5
 """An answer is right when the metric that decides it is at least so high."""
 
 
-class AskedAgain:
+class AskedAgain(WrappedModel):
     """A model that is asked the same once more: what it said before is not looked up.
 
     Its fingerprint is another one, so that the call cache keeps both answers, and what is
@@ -41,39 +34,18 @@ class AskedAgain:
     """
 
     def __init__(self, model: Model, turn: int) -> None:
-        self._model = model
+        super().__init__(model)
         self._turn = turn
 
     @property
     def fingerprint(self) -> str:
         """The model's, and which time it is asked."""
-        return f"{self._model.fingerprint}#again-{self._turn}"
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the model can do besides completing."""
-        return self._model.capabilities
-
-    @property
-    def context_window(self) -> int | None:
-        """Most tokens of prompt and completion together; ``None`` when unknown."""
-        return self._model.context_window
-
-    def count_tokens(self, text: str) -> int:
-        """Return how many tokens ``text`` has."""
-        return self._model.count_tokens(text)
+        return f"{self.inner.fingerprint}#again-{self._turn}"
 
     async def complete(self, request: Request) -> Completion:
         """Continue the prompt of ``request`` with another seed."""
         seed = derive_seed(request.seed, "again", self._turn)
-        return await self._model.complete(request.model_copy(update={"seed": seed}))
-
-    async def score(self, request: ScoreRequest) -> Scores:
-        """Return the log-likelihoods of ``request``, computed once more."""
-        return await self._model.score(request)
-
-    async def aclose(self) -> None:
-        """Leave the model open."""
+        return await self.inner.complete(request.model_copy(update={"seed": seed}))
 
 
 async def trial_of(

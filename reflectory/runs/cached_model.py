@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from reflectory.errors import IntegrityError
 from reflectory.models.protocol import (
-    Capability,
     Completion,
     Model,
     Request,
@@ -19,6 +18,7 @@ from reflectory.models.protocol import (
     Scores,
     content_hash,
 )
+from reflectory.models.wrapping import WrappedModel
 from reflectory.runs.call_cache import CallCache
 
 Asked = TypeVar("Asked", Request, ScoreRequest)
@@ -33,7 +33,7 @@ class _Flight:
         self.waiting = 0
 
 
-class CachedModel:
+class CachedModel(WrappedModel):
     """A model that is asked only what was never asked before.
 
     What is recorded is answered from the cache. The same call made several times
@@ -55,30 +55,11 @@ class CachedModel:
     """
 
     def __init__(self, model: Model, cache: CallCache) -> None:
-        self.inner = model
+        super().__init__(model)
         self.hits = 0
         self.misses = 0
         self._cache = cache
         self._flights: dict[tuple[str, float | None], _Flight] = {}
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of what answers."""
-        return self.inner.fingerprint
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the model can do besides completing."""
-        return self.inner.capabilities
-
-    @property
-    def context_window(self) -> int | None:
-        """Most tokens of prompt and completion together; ``None`` when unknown."""
-        return self.inner.context_window
-
-    def count_tokens(self, text: str) -> int:
-        """Return how many tokens ``text`` has."""
-        return self.inner.count_tokens(text)
 
     async def complete(self, request: Request) -> Completion:
         """Continue the prompt of ``request``, from the cache where it is recorded.
