@@ -91,6 +91,18 @@ class BackendError(ReflectoryError):
         self.retry_after = retry_after
 
 
+class RunStopped(BackendError):
+    """A whole run cannot go on now, through no fault of any instruction; it can later.
+
+    Raised by what stands in front of a model (a spent budget, a server that stays away). No
+    instruction is recorded as failed for it: what is finished is kept, and the same command
+    on the same run directory goes on where it stopped.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint, retryable=False)
+
+
 class StorageError(BackendError):
     """The disk is full or a file cannot be written; what was written stays valid."""
 

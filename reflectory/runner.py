@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reflectory.assembly import Parts, Sources
 from reflectory.config import LoopConfig, RunConfig
 from reflectory.driver import OnEvent, Review, check_instruction, drive
-from reflectory.errors import BackendError, OutputError, StorageError, UserError
+from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
 from reflectory.models.defaults import describe_source
 from reflectory.models.device import describe_device
@@ -132,7 +132,7 @@ class _Session:
         """Return the finished trajectory of an instruction, from the directory if it is there.
 
         What concerns only this instruction is recorded as its failure. What
-        would hit every other one as well (a full disk) ends the run.
+        would hit every other one as well (a full disk, a spent budget) ends the run.
         """
         directory = self._directory
         if directory is not None:
@@ -160,7 +160,7 @@ class _Session:
                 on_event=self._runner._on_event,
                 on_review=self._runner._on_review,
             )
-        except StorageError:
+        except (RunStopped, StorageError):
             raise
         except (UserError, BackendError, OutputError) as error:
             return failed_trajectory(error, item.text, self._config, **common)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from reflectory.config import LoopConfig
 from reflectory.contenders.protocol import Task
 from reflectory.driver import LoopEvent, drive
-from reflectory.errors import BackendError, OutputError, StorageError, UserError
+from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.evaluation.records import Attempt
 from reflectory.graphs.outcome import trajectory_of
 from reflectory.graphs.reflective_loop import build_reflective_loop
@@ -162,7 +162,7 @@ class Loop:
             )
         except _SpentError:
             pass
-        except StorageError:
+        except (RunStopped, StorageError):
             raise
         except (UserError, BackendError, OutputError) as failed:
             error = failed

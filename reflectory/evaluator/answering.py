@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from reflectory.contenders.protocol import Budget, Contender
-from reflectory.errors import BackendError, OutputError, StorageError, UserError
+from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.evaluation.answer_store import AnswerStore
 from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.evaluation.records import Attempt, BudgetKind, ContenderAnswer
@@ -148,7 +148,7 @@ class Answering:
             task = self._arena.task(item, budget, kept.append)
             async for attempt in contender.attempts(task):
                 attempts.append(attempt)
-        except StorageError:
+        except (RunStopped, StorageError):
             raise
         except (UserError, BackendError, OutputError) as error:
             failure = f"{type(error).__name__}: {error.message}"

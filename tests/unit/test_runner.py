@@ -14,7 +14,13 @@ import pytest
 from worlds import world_loop
 
 from reflectory.background import BACKGROUND
-from reflectory.errors import BackendError, RunDirectoryError, StorageError, UserError
+from reflectory.errors import (
+    BackendError,
+    RunDirectoryError,
+    RunStopped,
+    StorageError,
+    UserError,
+)
 from reflectory.runner import Runner
 from reflectory.runs import RunView, read_instructions
 from reflectory.testing.models import ScriptedModel
@@ -52,6 +58,24 @@ def test_a_run_directory_of_another_configuration_is_refused(tmp_path):
     list(world_loop(WORLD, max_iterations=1).map(ASKED[:1], output=tmp_path / "run"))
     with pytest.raises(RunDirectoryError, match="max_iterations"):
         list(world_loop(WORLD, max_iterations=2).map(ASKED[:1], output=tmp_path / "run"))
+
+
+def test_what_stops_a_run_fails_no_instruction_and_the_run_goes_on_later(tmp_path):
+    normal = WORLD.student()
+    spent = [True]
+
+    async def until_spent(request):
+        if spent[0] and "unknown" in request.segments[-1].text:
+            raise RunStopped("the budget is spent", hint="allow more")
+        return (await normal.complete(request)).text
+
+    loop = world_loop(WORLD, max_iterations=1, student=ScriptedModel(until_spent, name="s"))
+    with pytest.raises(RunStopped, match="spent"):
+        list(loop.map(ASKED, concurrency=1, output=tmp_path / "run"))
+    kept = RunView.read(tmp_path / "run").trajectories
+    assert [t.status for t in kept] == ["done"]
+    spent[0] = False
+    assert {t.status for t in loop.map(ASKED, output=tmp_path / "run")} == {"done"}
 
 
 def test_one_failure_ends_no_other_loop_and_is_retried_on_request(tmp_path):
