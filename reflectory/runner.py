@@ -24,6 +24,7 @@ from reflectory.runs.scheduler import run_many
 from reflectory.types import Trajectory
 
 if TYPE_CHECKING:
+    from reflectory.graphs.reflective_loop import LoopGraph
     from reflectory.loop import ReflectiveLoop
 
 
@@ -103,6 +104,7 @@ class _Session:
         self._directory: RunDirectory | None = None
         self._caches: list[CachedModel] = []
         self._saver: Any = None
+        self._graph: LoopGraph | None = None
         self._retry_failed = False
 
     async def use_directory(self, stack: AsyncExitStack, path: Path, retry_failed: bool) -> None:
@@ -153,7 +155,7 @@ class _Session:
         }
         try:
             state = await drive(
-                self._runner._loop.graph(self._saver or self._runner._loop.memory()),
+                self._graph_of_a_loop(),
                 self._live,
                 check_instruction(item.text),
                 item.id,
@@ -165,6 +167,14 @@ class _Session:
         except (UserError, BackendError, OutputError) as error:
             return failed_trajectory(error, item.text, self._config, **common)
         return trajectory_of(state, self._config, **common)
+
+    def _graph_of_a_loop(self) -> LoopGraph:
+        """Return the compiled graph; compiling takes longer than a whole loop does."""
+        if self._graph is None or (self._saver is None and self._config.review):
+            # A checkpointer in memory is for one loop: nobody would prune it.
+            memory = self._runner._loop.memory()
+            self._graph = self._runner._loop.graph(self._saver or memory)
+        return self._graph
 
     def finish(self) -> None:
         """Write into the manifest that every instruction has been dealt with."""
