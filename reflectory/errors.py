@@ -103,6 +103,12 @@ class RunStopped(BackendError):
         super().__init__(message, hint=hint, retryable=False)
 
 
+class BudgetSpent(RunStopped):
+    """The next call might exceed a limit of the budget; with a larger one the run goes on."""
+
+    exit_code = 3
+
+
 class StorageError(BackendError):
     """The disk is full or a file cannot be written; what was written stays valid."""
 

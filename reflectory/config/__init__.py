@@ -6,6 +6,7 @@ data: live objects (a model, a retriever, a user's grader) are handed to
 """
 
 from reflectory.config.base import Settings, Unit, problems_of
+from reflectory.config.budget import BudgetConfig
 from reflectory.config.curation import CurationConfig
 from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
@@ -19,6 +20,7 @@ from reflectory.config.training import TrainingConfig
 
 __all__ = [
     "DEFAULT_LEVELS",
+    "BudgetConfig",
     "CandidateConfig",
     "CurationConfig",
     "EvaluationConfig",

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from reflectory.config.base import Settings, problems_of
+from reflectory.config.budget import BudgetConfig
 from reflectory.config.curation import CurationConfig
 from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
@@ -44,6 +45,7 @@ class RunConfig(Settings):
         dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` (processors) or ``float32``
             (exact reproducibility: every call is computed by itself).
         concurrency: Loops that run at the same time.
+        budget: How much the run may use.
         loop: The loop itself.
         practice: Instructions that the teacher writes from the documents.
         candidates: Answers among which the one to learn is chosen.
@@ -63,6 +65,7 @@ class RunConfig(Settings):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
+    budget: BudgetConfig = BudgetConfig()
     loop: LoopConfig = LoopConfig()
     practice: PracticeConfig = PracticeConfig()
     candidates: CandidateConfig = CandidateConfig()
@@ -138,6 +141,9 @@ class RunConfig(Settings):
         for name in ("teacher_adapter", "student_adapter"):
             if getattr(self, name) is not None:
                 changes[name] = anchor(getattr(self, name))
+        if self.budget.prices is not None:
+            prices = anchor(self.budget.prices)
+            changes["budget"] = self.budget.model_copy(update={"prices": prices})
         improvement: dict[str, Any] = {
             name: tuple(anchor(path) for path in getattr(self.improvement, name))
             for name in ("held_out", "held_out_documents", "manual_rows")

@@ -16,6 +16,7 @@ from reflectory.runs.manifest import Manifest
 
 NEUTRAL_FIELDS = frozenset(
     {
+        "budget",
         "candidates",
         "concurrency",
         "curation",
@@ -33,8 +34,9 @@ NEUTRAL_FIELDS = frozenset(
 """Fields that may differ when a run is resumed; every other one, also one of the
 future, may not. What the paths among them lead to is in the identity, by content,
 so that a folder may be moved; practice, candidates, curation, training, rounds and evaluations lie
-before or behind the trajectories and record what they used themselves; more
-instructions may join a run, because the id of each is derived from its text and place."""
+before or behind the trajectories and record what they used themselves; a budget decides how
+far a run gets and not what is said in it; more instructions may join a run, because the id of
+each is derived from its text and place."""
 
 _BEFORE_MANIFEST = frozenset(
     {"config.yaml", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}

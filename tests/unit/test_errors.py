@@ -7,6 +7,7 @@ import pytest
 from reflectory import errors
 from reflectory.errors import (
     BackendError,
+    BudgetSpent,
     ConfigError,
     IntegrityError,
     OutputError,
@@ -38,8 +39,11 @@ def test_every_error_is_of_exactly_one_kind(kind: type[ReflectoryError]) -> None
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_exit_code_is_two_for_usage_and_one_otherwise(kind: type[ReflectoryError]) -> None:
-    assert make(kind).exit_code == (2 if issubclass(kind, UserError) else 1)
+def test_exit_code_is_two_for_usage_three_for_a_spent_budget_and_one_otherwise(
+    kind: type[ReflectoryError],
+) -> None:
+    expected = 2 if issubclass(kind, UserError) else 3 if issubclass(kind, BudgetSpent) else 1
+    assert make(kind).exit_code == expected
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
