@@ -201,8 +201,8 @@ class RunDirectory:
         """
         self.manifest = self.manifest.updated_with(
             self.calls.stats(),
-            done=len(self.trajectories.ids()),
-            failed=len(self.trajectories.failed_ids()),
+            done=self.trajectories.done,
+            failed=self.trajectories.failed,
             stops=self.trajectories.stops(),
             hits=hits,
             engines=engines,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,13 @@ from reflectory.types import SCHEMA_VERSION, Trajectory
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Where a trajectory begins in the file, and what resuming needs to know of it."""
-
-    offset: int
-    failed: bool
-    stop: str
-
-
 class TrajectoryStore:
     """The trajectories of a run, in the order in which they were finished.
 
     Trajectories are read one at a time; what stays in memory is the id and the
-    place of each. May be used from several threads; one process at a time may
-    write (the run directory's lock sees to that), and others may read.
+    place of each, some 200 bytes together. May be used from several threads; one
+    process at a time may write (the run directory's lock sees to that), and others
+    may read.
 
     A line that was being written when the process died is moved to
     ``NAME.damaged`` beside the file, and not thrown away, because a line that
@@ -61,7 +53,11 @@ class TrajectoryStore:
         self.path = Path(path)
         self.readonly = readonly
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}
+        # The offset of each line, doubled, and one more where the loop failed: a
+        # number takes a third of the room of a record, and there may be millions.
+        self._places: dict[str, int] = {}
+        self._failed = 0
+        self._stops: Counter[str] = Counter()
         self._load()
 
     def append(self, trajectory: Trajectory) -> bool:
@@ -83,36 +79,57 @@ class TrajectoryStore:
                 f"{self.path} was opened to read only", hint="open the run directory to write"
             )
         with self._lock:
-            known = self._entries.get(trajectory.id)
-            if known is not None and not known.failed:
+            if not self._is_open(trajectory.id):
                 return False
             offset = append_line(self.path, trajectory.to_json())
             stop = trajectory.stop.rule if trajectory.stop is not None else ""
-            failed = trajectory.error is not None
-            self._entries[trajectory.id] = _Entry(offset, failed, stop)
+            self._remember(trajectory.id, offset, trajectory.error is not None, stop)
             return True
+
+    def _is_open(self, trajectory_id: str) -> bool:
+        """Return whether there is no such trajectory, or one that failed."""
+        place = self._places.get(trajectory_id)
+        return place is None or bool(place % 2)
+
+    def _remember(self, trajectory_id: str, offset: int, failed: bool, stop: str) -> None:
+        """Let a line be the one of its id, in place of one that failed."""
+        self._failed += failed - (self._places.get(trajectory_id, 0) % 2)
+        self._places[trajectory_id] = 2 * offset + failed
+        if stop and not failed:
+            self._stops[stop] += 1
+
+    @property
+    def done(self) -> int:
+        """How many loops are done."""
+        with self._lock:
+            return len(self._places) - self._failed
+
+    @property
+    def failed(self) -> int:
+        """How many loops failed as a whole."""
+        with self._lock:
+            return self._failed
 
     def ids(self) -> frozenset[str]:
         """Return the ids of the trajectories that are done; these need not run again."""
         with self._lock:
-            return frozenset(i for i, entry in self._entries.items() if not entry.failed)
+            return frozenset(i for i, place in self._places.items() if not place % 2)
 
     def failed_ids(self) -> frozenset[str]:
         """Return the ids of the loops that failed as a whole."""
         with self._lock:
-            return frozenset(i for i, entry in self._entries.items() if entry.failed)
+            return frozenset(i for i, place in self._places.items() if place % 2)
 
     def stops(self) -> dict[str, int]:
         """Return how many finished loops each rule stopped, by the rule's name."""
         with self._lock:
-            counts = Counter(e.stop for e in self._entries.values() if not e.failed and e.stop)
-        return dict(sorted(counts.items()))
+            return dict(sorted(self._stops.items()))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._places)
 
     def __contains__(self, trajectory_id: object) -> bool:
-        return trajectory_id in self._entries
+        return trajectory_id in self._places
 
     def __iter__(self) -> Iterator[Trajectory]:
         """Yield the trajectories in the order of the file, failed ones included.
@@ -121,7 +138,7 @@ class TrajectoryStore:
         meanwhile is not.
         """
         with self._lock:
-            offsets = sorted(entry.offset for entry in self._entries.values())
+            offsets = array("q", sorted(place // 2 for place in self._places.values()))
         if not offsets:
             return
         with storage_errors(self.path, "read"), self.path.open("rb") as file:
@@ -132,11 +149,11 @@ class TrajectoryStore:
     def get(self, trajectory_id: str) -> Trajectory | None:
         """Return the trajectory with this id, or ``None`` when there is none."""
         with self._lock:
-            entry = self._entries.get(trajectory_id)
-        if entry is None:
+            place = self._places.get(trajectory_id)
+        if place is None:
             return None
         with storage_errors(self.path, "read"), self.path.open("rb") as file:
-            file.seek(entry.offset)
+            file.seek(place // 2)
             return Trajectory.from_json(file.readline())
 
     def _load(self) -> None:
@@ -179,11 +196,10 @@ class TrajectoryStore:
                 f"known up to {SCHEMA_VERSION}",
                 hint="upgrade reflectory to read it",
             )
-        known = self._entries.get(data["id"])
-        if known is None or known.failed:
+        if self._is_open(data["id"]):
             stop = data.get("stop")
             rule = str(stop.get("rule", "")) if isinstance(stop, dict) else ""
-            self._entries[data["id"]] = _Entry(offset, data.get("error") is not None, rule)
+            self._remember(data["id"], offset, data.get("error") is not None, rule)
         return True
 
     def _move_aside(self, offset: int) -> None:
