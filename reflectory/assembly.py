@@ -17,7 +17,7 @@ from reflectory.agents import PromptSet, Student, Teacher
 from reflectory.agents.graders import FunctionGrader, Grader, SpokenGrader
 from reflectory.agents.verification import LexicalVerifier, Verifier
 from reflectory.alignment import StopRule
-from reflectory.config import LoopConfig
+from reflectory.config import LoopConfig, RemoteConfig
 from reflectory.errors import UserError
 from reflectory.models.device import DeviceName, DtypeName
 from reflectory.models.protocol import Capability, Embedder, Model
@@ -51,6 +51,7 @@ class Sources:
         dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` or ``float32``.
         calibration_folder: Where calibrations of graders are kept, or ``None``
             for the cache folder.
+        remote: How models on servers are called; the defaults when ``None``.
     """
 
     documents: Any
@@ -65,6 +66,7 @@ class Sources:
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     calibration_folder: Path | None = None
+    remote: RemoteConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     verifier = _verifier(sources.verifier)
     embedder = resolve_embedder(sources.embedder, device=sources.device)
     remembered = _remembering(sources, embedder, config)
-    pool = ModelPool(device=sources.device, dtype=sources.dtype)
+    pool = ModelPool(device=sources.device, dtype=sources.dtype, remote=sources.remote)
     models: dict[str, Model] = {}
     try:
         # Documents first: a missing folder is known at once, a model takes seconds.

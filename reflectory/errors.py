@@ -109,6 +109,20 @@ class BudgetSpent(RunStopped):
     exit_code = 3
 
 
+class RateLimited(BackendError):
+    """A server asks for fewer calls; nothing is wrong with it or with the call."""
+
+
+class ServerUnavailable(RunStopped):
+    """A server gave no answer for longer than a run is willing to wait."""
+
+
+class AccessRefused(RunStopped):
+    """A server refuses the key or does not know the model, so it would refuse every call."""
+
+    exit_code = 2
+
+
 class StorageError(BackendError):
     """The disk is full or a file cannot be written; what was written stays valid."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from reflectory.alignment import StopRule
 from reflectory.assembly import Parts, Sources, assemble
 from reflectory.background import BACKGROUND
-from reflectory.config import LoopConfig
+from reflectory.config import LoopConfig, RemoteConfig
 from reflectory.errors import UserError
 from reflectory.models.device import DeviceName, DtypeName
 from reflectory.models.protocol import content_hash
@@ -57,6 +57,7 @@ class ReflectiveLoop:
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``; the last one
             gives the same trajectories on every run.
+        remote: How models on servers are called; the defaults when ``None``.
 
     Example:
         >>> loop = ReflectiveLoop(documents="notes/", config=LoopConfig(max_iterations=4))
@@ -79,6 +80,7 @@ class ReflectiveLoop:
         student_adapter: str | Path | None = None,
         device: DeviceName = "auto",
         dtype: DtypeName = "auto",
+        remote: RemoteConfig | None = None,
     ) -> None:
         self.config = config or LoopConfig()
         if not isinstance(self.config, LoopConfig):
@@ -98,6 +100,7 @@ class ReflectiveLoop:
             student_adapter=student_adapter,
             device=device,
             dtype=dtype,
+            remote=remote,
         )
         self._opening: asyncio.Task[Parts] | None = None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reflectory.assembly import Parts, Sources
-from reflectory.config import LoopConfig, RunConfig
+from reflectory.config import LoopConfig, RemoteConfig, RunConfig
 from reflectory.driver import OnEvent, Review, check_instruction, drive
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
@@ -216,6 +216,7 @@ def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
         student_adapter=_path(sources.student_adapter),
         device=sources.device,
         dtype=sources.dtype,
+        remote=sources.remote or RemoteConfig(),
         loop=config,
     )
 

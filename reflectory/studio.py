@@ -59,4 +59,5 @@ def _sources(settings: RunConfig) -> Sources:
         student_adapter=settings.student_adapter,
         device=settings.device,
         dtype=settings.dtype,
+        remote=settings.remote,
     )

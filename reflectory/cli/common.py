@@ -114,6 +114,7 @@ def loop_from(config: RunConfig) -> ReflectiveLoop:
         student_adapter=config.student_adapter,
         device=config.device,
         dtype=config.dtype,
+        remote=config.remote,
     )
 
 

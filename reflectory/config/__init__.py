@@ -13,6 +13,7 @@ from reflectory.config.improvement import ImprovementConfig
 from reflectory.config.levels import DEFAULT_LEVELS, Level
 from reflectory.config.loop import LoopConfig, SamplingConfig
 from reflectory.config.practice import CandidateConfig, PracticeConfig
+from reflectory.config.remote import RemoteConfig
 from reflectory.config.retrieval import Layer, RetrievalConfig
 from reflectory.config.revision import RevisionConfig
 from reflectory.config.run import RunConfig
@@ -29,6 +30,7 @@ __all__ = [
     "Level",
     "LoopConfig",
     "PracticeConfig",
+    "RemoteConfig",
     "RetrievalConfig",
     "RevisionConfig",
     "RunConfig",

@@ -15,6 +15,7 @@ from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
 from reflectory.config.loop import LoopConfig
 from reflectory.config.practice import CandidateConfig, PracticeConfig
+from reflectory.config.remote import RemoteConfig
 from reflectory.config.training import TrainingConfig
 from reflectory.errors import ConfigError, UserError
 
@@ -46,6 +47,7 @@ class RunConfig(Settings):
             (exact reproducibility: every call is computed by itself).
         concurrency: Loops that run at the same time.
         budget: How much the run may use.
+        remote: How models on servers are called; it changes nothing of what they are asked.
         loop: The loop itself.
         practice: Instructions that the teacher writes from the documents.
         candidates: Answers among which the one to learn is chosen.
@@ -66,6 +68,7 @@ class RunConfig(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
     budget: BudgetConfig = BudgetConfig()
+    remote: RemoteConfig = RemoteConfig()
     loop: LoopConfig = LoopConfig()
     practice: PracticeConfig = PracticeConfig()
     candidates: CandidateConfig = CandidateConfig()

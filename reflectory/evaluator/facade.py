@@ -195,6 +195,7 @@ class Evaluator:
             student_adapter=config.student_adapter,
             device=config.device,
             dtype=config.dtype,
+            remote=config.remote,
             **models,
         )
 

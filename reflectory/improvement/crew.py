@@ -109,6 +109,7 @@ class Crew:
                 student_adapter=adapter,
                 device=sources.device,
                 dtype=sources.dtype,
+                remote=sources.remote,
             )
             self._adapter = adapter
         return self._loop
@@ -171,7 +172,8 @@ class Crew:
     async def contestants(self, *adapters: Path | None) -> AsyncIterator[list[Contestant]]:
         """Open students for the length of an ``async with``; they share one engine."""
         await self.rest()
-        pool = ModelPool(device=self._given.device, dtype=self._given.dtype)
+        given = self._given
+        pool = ModelPool(device=given.device, dtype=given.dtype, remote=given.remote)
         prompts = PromptSet.for_loop(self.settings.loop)
         try:
             found = []

@@ -92,6 +92,7 @@ class SelfImprovement:
             student_adapter=self.config.student_adapter,
             device=self.config.device,
             dtype=self.config.dtype,
+            remote=self.config.remote,
         )
 
     async def arun(

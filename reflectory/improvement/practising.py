@@ -146,6 +146,7 @@ async def _run_loops(shop: Workshop, number: int, items: Sequence[Instruction]) 
         device=settings.device,
         dtype=settings.dtype,
         concurrency=settings.concurrency,
+        remote=settings.remote,
         loop=loop.config,
     )
     runner = Runner(

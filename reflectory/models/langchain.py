@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from reflectory.config.remote import RemoteConfig
 from reflectory.errors import BackendError, ModelError, UnsupportedCapability
+from reflectory.models.clients import plain_client
+from reflectory.models.gate import Calling, Gate
 from reflectory.models.messages import completion_of, messages_of
+from reflectory.models.pacing import exhausted_for_s
 from reflectory.models.protocol import (
     Capability,
     Completion,
     Request,
+    SamplingParameters,
     ScoreRequest,
     Scores,
-    derive_seed,
+    Segment,
 )
 from reflectory.models.provider_errors import (
     identity_of,
@@ -30,7 +34,6 @@ from reflectory.models.provider_errors import (
     translate,
     translated,
 )
-from reflectory.models.slots import Slots
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -48,7 +51,12 @@ _FIELDS = {
 }
 """What chat models call the sampling parameters."""
 
-_LONGEST_WAIT_S = 60.0
+_PING = Request(
+    segments=(Segment(text="Say yes."),),
+    role="ping",
+    sampling=SamplingParameters(max_tokens=16),
+)
+"""Asked when it is not clear whether the server is away or one request breaks it."""
 
 
 class LangChainModel:
@@ -62,20 +70,20 @@ class LangChainModel:
     There is no ``Capability.SEED``: a seed is passed on where there is a field,
     but servers promise no more than an attempt.
 
-    No more than ``max_concurrency`` calls of this object are under way at any
-    time, on all event loops together; the others wait for a place in the order
-    in which they were made. A request's deadline counts from the moment it was
-    made, waiting included, and a call that is cancelled leaves its place at once.
+    The limits of ``remote`` hold for the calls of this object, on all event loops
+    together; calls wait in the order in which they were made. Where the server asks
+    for a wait (429, ``Retry-After``), all of them wait, and where it fails again and
+    again they pause (:mod:`reflectory.models.circuit`). A request's deadline counts
+    from the moment it was made, waiting included, and a call that is cancelled leaves
+    its place at once. The chat model's own repetitions are switched off where that is
+    possible: they would not keep to the limits.
 
     Args:
         chat_model: The chat model; closing it remains the caller's business.
         name: Takes the place of class and settings in the fingerprint.
         adapter: What the server must be told with every request, for a LoRA
             adapter or for none; an adapter's hash becomes part of the fingerprint.
-        max_concurrency: Most calls at the same time.
-        retries: How often a call that may succeed when repeated is repeated.
-        backoff_s: Wait before the first repetition; doubled each time, with
-            jitter drawn from the request's seed.
+        remote: Limits, repetitions and pauses; the defaults when ``None``.
         omit: Names of sampling parameters that are never sent.
     """
 
@@ -85,25 +93,17 @@ class LangChainModel:
         *,
         name: str | None = None,
         adapter: ServedAdapter | None = None,
-        max_concurrency: int = 16,
-        retries: int = 3,
-        backoff_s: float = 0.5,
+        remote: RemoteConfig | None = None,
         omit: Collection[str] = (),
     ) -> None:
-        if max_concurrency < 1 or retries < 0:
-            raise ModelError(
-                f"max_concurrency={max_concurrency}, retries={retries} make no sense",
-                hint="use at least one call at a time, and zero or more retries",
-            )
-        self._chat_model = adapter.applied_to(chat_model) if adapter else chat_model
+        self._chat_model = plain_client(adapter.applied_to(chat_model) if adapter else chat_model)
         self._fingerprint = f"langchain:{name}" if name else identity_of(chat_model)
         if adapter and adapter.digest:
             self._fingerprint += f"+adapter@{adapter.digest}"
         self._secrets = secrets_of(chat_model)
-        self._retries = retries
-        self._backoff_s = backoff_s
         self._omitted = set(omit) | set(getattr(chat_model, "disabled_params", None) or ())
-        self._slots = Slots(max_concurrency)
+        self._remote = remote or RemoteConfig()
+        self._gate = Gate(self._fingerprint, self._remote, ping=self._calling(_PING))
         self._closed = False
 
     @property
@@ -129,7 +129,9 @@ class LangChainModel:
 
         Raises:
             UnsupportedCapability: The request has a prefill.
-            ModelError: Key, permission or model name are at fault.
+            ModelError: It was closed.
+            AccessRefused: Key, permission, account or model name are at fault.
+            ServerUnavailable: The server gave no answer for too long.
             BackendError: Anything else at the server's side; ``retryable`` when the
                 repetitions were not enough, and when the deadline passed.
         """
@@ -141,8 +143,8 @@ class LangChainModel:
         if self._closed:
             raise ModelError(f"{self._fingerprint} was closed", hint="resolve the model again")
         try:
-            async with asyncio.timeout(request.deadline_s), self._slots:
-                return await self._with_retries(request)
+            async with asyncio.timeout(request.deadline_s):
+                return await self._gate.call(self._calling(request))
         except TimeoutError:
             raise BackendError(
                 f"{self._fingerprint}: no answer within {request.deadline_s:g} s",
@@ -173,26 +175,27 @@ class LangChainModel:
         """Refuse further calls; the chat model itself belongs to the caller."""
         self._closed = True
 
-    async def _with_retries(self, request: Request) -> Completion:
-        """Repeat what may succeed when repeated, waiting longer each time.
+    def _calling(self, request: Request) -> Calling:
+        """Return a request as the gate sees it."""
+        prompt = sum(self.count_tokens(segment.text) for segment in request.segments)
+        deadline_s = request.deadline_s
+        return Calling(
+            lambda: self._in_time(request),
+            tokens=prompt + request.sampling.max_tokens,
+            seed=request.seed,
+            give_up_at=None if deadline_s is None else self._gate.clock() + deadline_s,
+        )
 
-        The slot is kept while waiting, so that a server that asks for fewer
-        calls gets fewer.
-        """
-        for attempt in range(self._retries + 1):
-            try:
+    async def _in_time(self, request: Request) -> Completion:
+        """Ask once; the time-out covers the whole answer, however slowly its bytes come."""
+        try:
+            async with asyncio.timeout(self._remote.timeout_s):
                 return await self._call(request)
-            except BackendError as error:
-                wait = self._wait(request, attempt, error)
-                if not error.retryable or attempt == self._retries or wait > _LONGEST_WAIT_S:
-                    raise
-                logger.info("%s; waiting %.1f s", error.message, wait)
-            await asyncio.sleep(wait)
-        raise BackendError(f"{self._fingerprint}: no attempt was made", hint="report this")
-
-    def _wait(self, request: Request, attempt: int, error: BackendError) -> float:
-        jitter = random.Random(derive_seed(request.seed, "retry", attempt)).uniform(0.5, 1.5)
-        return max(self._backoff_s * 2.0**attempt * jitter, error.retry_after or 0.0)
+        except TimeoutError:
+            raise BackendError(
+                f"{self._fingerprint}: no answer within {self._remote.timeout_s:g} s",
+                hint="raise remote.timeout_s, or let fewer calls run at once",
+            ) from None
 
     async def _call(self, request: Request) -> Completion:
         """Ask once; again without a parameter that the server says it does not support."""
@@ -215,6 +218,7 @@ class LangChainModel:
                 logger.warning("%s does not take %s; it is left out", self._fingerprint, refused)
                 self._omitted.add(refused)
                 continue
+            self._gate.hold(exhausted_for_s(message.response_metadata.get("headers") or {}))
             with translated(self._fingerprint, self._secrets):
                 return completion_of(message, request)
         raise BackendError(f"{self._fingerprint} refuses every parameter", hint="", retryable=False)

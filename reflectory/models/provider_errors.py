@@ -7,11 +7,13 @@ What they share is an HTTP status, LangChain's own error classes, and names.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-from reflectory.errors import BackendError, ModelError, ReflectoryError
+from reflectory.errors import AccessRefused, BackendError, RateLimited, ReflectoryError
 from reflectory.models.protocol import content_hash
 
 _RETRY_STATUS = {408, 409, 425, 429}
@@ -37,6 +39,23 @@ _REFUSED_NAMES = {
     "PermissionDeniedError",
     "NotFoundError",
 }
+_RATE_NAMES = {"ModelRateLimitError", "RateLimitError", "ResourceExhausted"}
+_UNREADABLE_NAMES = {
+    "JSONDecodeError",
+    "UnicodeDecodeError",
+    "ValidationError",
+    "APIResponseValidationError",
+    "AttributeError",
+    "TypeError",
+    "KeyError",
+    "IndexError",
+    "OutputParserException",
+}
+"""What clients raise over a body that is not what the protocol says."""
+
+_SPENT = ("insufficient_quota", "exceeded your current quota", "billing")
+_TOO_LARGE = ("request too large", "reduce the length")
+_MODERATED = ("moderation", "flagged", "content policy", "content_policy", "safety")
 _KEY = re.compile(
     r"(?i)\b(?:sk|pk|rk|key|gsk|xai|hf|AIza)[-_][\w*.-]{6,}"  # keys by their usual beginnings
     r"|\bAIza[\w-]{20,}"
@@ -64,7 +83,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def retry_after_of(error: BaseException) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, if the server sent a number."""
+    """Return the seconds of a ``Retry-After`` header: a number, or a date."""
     headers = getattr(getattr(error, "response", None), "headers", None)
     if not isinstance(headers, Mapping):
         return None
@@ -72,7 +91,10 @@ def retry_after_of(error: BaseException) -> float | None:
         try:
             return max(0.0, float(headers[name]) * scale)
         except (KeyError, ValueError):
-            continue  # Absent, or a date: the usual waiting time is taken then.
+            continue
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
+        date = parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, date.timestamp() - time.time())
     return None
 
 
@@ -87,44 +109,83 @@ def translate(
         secrets: Keys that must not appear in the message.
 
     Returns:
-        A :class:`~reflectory.errors.ModelError` when key, permission or model
-        name are at fault, else a :class:`~reflectory.errors.BackendError` whose
-        ``retryable`` is true for rate limits, time-outs, lost connections and
-        failures of the server.
+        A :class:`~reflectory.errors.AccessRefused` when key, permission, account or
+        model name are at fault, a :class:`~reflectory.errors.RateLimited` for rate limits,
+        else a :class:`~reflectory.errors.BackendError` whose ``retryable`` is true for
+        time-outs, lost connections, answers that could not be read and failures of the
+        server.
     """
     if isinstance(error, ReflectoryError):
         return error
     status, names = status_of(error), {cls.__name__ for cls in type(error).__mro__}
-    said = redact(" ".join(str(error).split()), secrets)[:400]
+    said = redact(" ".join(str(error)[:4000].split()), secrets)[:400]
     message = (
         f"{name}: {type(error).__name__}: {said}" if said else f"{name}: {type(error).__name__}"
     )
+    lower = said.lower()
+    if status == 429 or (status is None and names & _RATE_NAMES):
+        return _rate_limited(message, lower, retry_after_of(error))
     retryable = (
         status in _RETRY_STATUS
         or (status is not None and status >= 500)
         or (status is None and bool(names & _RETRY_NAMES))
         or isinstance(error, TimeoutError | ConnectionError)
         # A kept connection of an event loop that has ended; the next one is new.
-        or (isinstance(error, RuntimeError) and "event loop is closed" in said.lower())
+        or (isinstance(error, RuntimeError) and "event loop is closed" in lower)
     )
     if retryable:
-        hint = (
-            "the server asks for fewer calls; lower the concurrency"
-            if status == 429 or "ModelRateLimitError" in names
-            else "is the server running and reachable?"
+        return BackendError(
+            message,
+            hint="is the server running and reachable?",
+            retry_after=retry_after_of(error),
         )
-        return BackendError(message, hint=hint, retryable=True, retry_after=retry_after_of(error))
-    if status in (401, 403, 404) or (status is None and names & _REFUSED_NAMES):
+    if _is_unreadable(error, status, names):
+        return BackendError(
+            f"{message} (the answer could not be read)",
+            hint="does this address belong to a model server, and is nothing else in front of it?",
+        )
+    about_this_call = status == 403 and any(word in lower for word in _MODERATED)
+    refused = status in (401, 403, 404) or (status is None and names & _REFUSED_NAMES)
+    if refused and not about_this_call:
         hint = (
             "check the name of the model and the address of the server"
             if status == 404 or "ModelNotFoundError" in names
             else "check the key in the environment variable that the provider's package reads"
         )
-        return ModelError(message, hint=hint)
+        return AccessRefused(message, hint=hint)
     hint = "the provider refused this call; the message says why"
     if "ContextOverflowError" in names:
         hint = "lower retrieval.context_tokens, or take a model with a longer context"
     return BackendError(message, hint=hint, retryable=False)
+
+
+def _rate_limited(message: str, said: str, retry_after: float | None) -> BackendError:
+    """Return what a refusal for too many calls means: most go away, two kinds do not."""
+    if any(words in said for words in _SPENT):
+        return AccessRefused(message, hint="the account has nothing left; see the provider's site")
+    if any(words in said for words in _TOO_LARGE):
+        return BackendError(
+            message,
+            hint="this call alone is above the limit; lower retrieval.context_tokens",
+            retryable=False,
+        )
+    return RateLimited(
+        message,
+        hint="lower remote.requests_per_minute or remote.max_concurrency",
+        retry_after=retry_after,
+    )
+
+
+def _is_unreadable(error: BaseException, status: int | None, names: set[str]) -> bool:
+    """Return whether a server said that all is well and then something else than an answer."""
+    if status is not None:
+        return 200 <= status < 400
+    said = error.args[0] if error.args else None
+    # LangChain raises what stands in the field `error` of an answer as it is.
+    is_told = type(error) is ValueError and (
+        isinstance(said, dict | list) or str(said).startswith("Unexpected response type")
+    )
+    return bool(names & _UNREADABLE_NAMES) or is_told
 
 
 @contextmanager

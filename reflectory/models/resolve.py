@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from reflectory.config.remote import RemoteConfig
 from reflectory.errors import ModelError
 from reflectory.models.device import DeviceName, DtypeName
 from reflectory.models.embedders import resolve_embedder
@@ -39,6 +40,7 @@ def resolve_model(
     dtype: DtypeName = "auto",
     adapter: str | Path | None = None,
     progress: Progress | None = None,
+    remote: RemoteConfig | None = None,
 ) -> Model:
     """Return a model from a name or an object.
 
@@ -52,6 +54,7 @@ def resolve_model(
         adapter: Folder of an adapter for ``local``; LoRA only for ``vllm:``, or ``openai:`` with
             a server of the user's own (:mod:`reflectory.models.server_lora`).
         progress: Is told how far the download of the default model is.
+        remote: How a chat model's server is called; the defaults when ``None``.
 
     Raises:
         ModelError: It is nothing of the above, a package or key is missing, or
@@ -73,7 +76,7 @@ def resolve_model(
         return VLLMModel.load(rest, adapter=adapter, dtype="auto" if dtype == "int8" else dtype)
     if kind == "openai" and rest:
         check_allowed(str(spec))
-        return _on_server(_from_provider(kind, rest), adapter)
+        return _on_server(_from_provider(kind, rest), adapter, remote)
     if adapter is not None:
         raise ModelError(
             f"the adapter {adapter} was given for {_shown(spec)}, which takes no adapter folder",
@@ -84,19 +87,21 @@ def resolve_model(
         if not (kind and rest) or kind == "local":
             raise ModelError(f"{spec!r} is no model", hint=_ACCEPTED)
         check_allowed(spec)
-        return LangChainModel(_from_provider(kind, rest))
+        return LangChainModel(_from_provider(kind, rest), remote=remote)
     if isinstance(spec, Model):
         return spec
     if _is_chat_model(spec):
-        return LangChainModel(spec)
+        return LangChainModel(spec, remote=remote)
     raise ModelError(f"{_shown(spec)} is no model", hint=_ACCEPTED)
 
 
-def _on_server(chat_model: BaseChatModel, adapter: str | Path | None) -> Model:
+def _on_server(
+    chat_model: BaseChatModel, adapter: str | Path | None, remote: RemoteConfig | None
+) -> Model:
     from reflectory.models.server_lora import serve_adapter, serve_plainly
 
     served = serve_plainly(chat_model) if adapter is None else serve_adapter(chat_model, adapter)
-    return LangChainModel(chat_model, adapter=served)
+    return LangChainModel(chat_model, adapter=served, remote=remote)
 
 
 def _local_source(rest: str, progress: Progress | None) -> Path | str:
@@ -173,6 +178,7 @@ class ModelPool:
         device: Where local models run.
         dtype: Number format of local models.
         progress: Is told how far a download is.
+        remote: How servers are called; the defaults when ``None``.
     """
 
     def __init__(
@@ -181,7 +187,9 @@ class ModelPool:
         device: DeviceName = "auto",
         dtype: DtypeName = "auto",
         progress: Progress | None = None,
+        remote: RemoteConfig | None = None,
     ) -> None:
+        self._remote = remote
         self._device: DeviceName = device
         self._dtype: DtypeName = dtype
         self._progress = progress
@@ -194,7 +202,7 @@ class ModelPool:
         May be called from several threads; raises what :func:`resolve_model` raises.
         """
         if not isinstance(spec, str):
-            return resolve_model(spec, adapter=adapter)
+            return resolve_model(spec, adapter=adapter, remote=self._remote)
         with self._lock:
             key = self._key(spec, adapter)
             if key not in self._models:
@@ -231,6 +239,7 @@ class ModelPool:
             dtype=self._dtype,
             adapter=adapter,
             progress=self._progress,
+            remote=self._remote,
         )
 
     def _canonical(self, spec: str) -> str:

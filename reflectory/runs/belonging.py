@@ -26,6 +26,7 @@ NEUTRAL_FIELDS = frozenset(
         "improvement",
         "instructions",
         "practice",
+        "remote",
         "teacher_adapter",
         "training",
         "student_adapter",

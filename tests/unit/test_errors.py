@@ -6,6 +6,7 @@ import pytest
 
 from reflectory import errors
 from reflectory.errors import (
+    AccessRefused,
     BackendError,
     BudgetSpent,
     ConfigError,
@@ -42,7 +43,8 @@ def test_every_error_is_of_exactly_one_kind(kind: type[ReflectoryError]) -> None
 def test_exit_code_is_two_for_usage_three_for_a_spent_budget_and_one_otherwise(
     kind: type[ReflectoryError],
 ) -> None:
-    expected = 2 if issubclass(kind, UserError) else 3 if issubclass(kind, BudgetSpent) else 1
+    usage = issubclass(kind, UserError | AccessRefused)
+    expected = 2 if usage else 3 if issubclass(kind, BudgetSpent) else 1
     assert make(kind).exit_code == expected
 
 
