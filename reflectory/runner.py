@@ -21,11 +21,13 @@ from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction
 from reflectory.runs.manifest import ModelRecord
 from reflectory.runs.scheduler import run_many
+from reflectory.runs.spending import open_ledger, spent_in
 from reflectory.types import Trajectory
 
 if TYPE_CHECKING:
     from reflectory.graphs.reflective_loop import LoopGraph
     from reflectory.loop import ReflectiveLoop
+    from reflectory.runs.budget import Ledger
 
 
 class Runner:
@@ -37,6 +39,10 @@ class Runner:
             from the loop.
         on_event: Told of every finished node.
         on_review: Answers when the configuration asks for a person.
+
+    Attributes:
+        settings: What a run directory records.
+        ledger: What is spent and left of the budget, once the first loop has begun.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class Runner:
         self._config: LoopConfig = loop.config
         self._on_event = on_event
         self._on_review = on_review
+        self.ledger: Ledger | None = None
 
     async def stream(
         self,
@@ -72,6 +79,7 @@ class Runner:
         Raises:
             UserError: ``concurrency`` is below 1, or the run directory does not fit.
             StorageError: The disk is full; what is finished is kept.
+            BudgetSpent: A limit of the budget is reached; the same call with more goes on.
         """
         if concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
@@ -80,6 +88,8 @@ class Runner:
             session = _Session(self, parts)
             if output is not None:
                 await session.use_directory(stack, Path(output), retry_failed)
+            else:
+                session.use_memory()
             results = run_many(items, session.trajectory_for, concurrency=concurrency)
             async with aclosing(results):
                 async for trajectory in results:
@@ -122,13 +132,26 @@ class _Session:
         self._directory = directory
         self._retry_failed = retry_failed
 
+        ledger = self._open_ledger(directory)
+
         def cached(model: Any) -> CachedModel:
-            self._caches.append(CachedModel(model, directory.calls))
+            self._caches.append(CachedModel(ledger.around(model), directory.calls))
             return self._caches[-1]
 
         self._live = self._parts.context(cached)
         self._saver = await stack.enter_async_context(open_checkpointer(directory.checkpoints_path))
         stack.callback(self._update_manifest, False)
+
+    def use_memory(self) -> None:
+        """Keep nothing; a budget holds nevertheless."""
+        self._live = self._parts.context(self._open_ledger(None).around)
+
+    def _open_ledger(self, directory: RunDirectory | None) -> Ledger:
+        sources, parts = self._runner.sources, self._parts
+        named = ((parts.teacher, sources.teacher), (parts.student, sources.student))
+        ledger = open_ledger(self._runner.settings.budget, named, directory)
+        self._runner.ledger = ledger
+        return ledger
 
     async def trajectory_for(self, item: Instruction) -> Trajectory:
         """Return the finished trajectory of an instruction, from the directory if it is there.
@@ -184,9 +207,11 @@ class _Session:
         if self._directory is None:
             return
         done = finished or self._directory.manifest.finished is not None
+        ledger = self._runner.ledger
         self._directory.update_manifest(
             hits=sum(c.hits for c in self._caches),
             engines=_engine_counts(self._parts),
+            spent=None if ledger is None else spent_in(self._directory, ledger.prices).figures,
             finished=done,
         )
 

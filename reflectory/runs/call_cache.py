@@ -255,6 +255,22 @@ class CallCache:
         columns = zip(*(sums for _, *sums in rows), strict=True)
         return CacheStats(CallTotals(*map(sum, columns)), roles, int(segments))
 
+    def by_model(self) -> dict[str, CallTotals]:
+        """Return what the calls of each model used, by its fingerprint."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT model, count(*), sum(prompt_tokens), sum(reused_tokens),"
+                " sum(completion_tokens), sum(seconds) FROM calls GROUP BY model ORDER BY model"
+            ).fetchall()
+        return {model: CallTotals(*sums) for model, *sums in rows}
+
+    def last_created(self, before: float) -> float | None:
+        """Return when the last call before a moment was recorded, in seconds since 1970."""
+        with self._use() as connection:
+            query = "SELECT max(created) FROM calls WHERE created < ?"
+            row = connection.execute(query, (before,)).fetchone()
+        return None if row[0] is None else float(row[0])
+
     def iterate(self) -> Iterator[RecordedCall]:
         """Yield all calls in the order in which they were recorded.
 

@@ -187,6 +187,7 @@ class RunDirectory:
         *,
         hits: int = 0,
         engines: Mapping[str, Mapping[str, float]] | None = None,
+        spent: Mapping[str, float | None] | None = None,
         finished: bool = False,
     ) -> Manifest:
         """Write the totals so far into the manifest, and return it.
@@ -194,6 +195,7 @@ class RunDirectory:
         Args:
             hits: Calls of this session that were answered from the cache.
             engines: What local engines computed in this session.
+            spent: What counts against a budget (:mod:`reflectory.runs.spending`).
             finished: Whether all instructions are done.
 
         Raises:
@@ -206,6 +208,7 @@ class RunDirectory:
             stops=self.trajectories.stops(),
             hits=hits,
             engines=engines,
+            spent=spent,
             finished=finished,
         )
         self.manifest.save(self.path / "manifest.json")

@@ -75,6 +75,7 @@ class Session(_Part):
         platform: Operating system and processor.
         device: What the models ran on.
         hits: Calls answered without asking a model.
+        budget: Limits of the session, by their field.
         engines: What local engines computed, by the parts they play: ``prefilled``
             and ``decoded`` tokens, ``near_ties``, ``passes``, ``busy_seconds``.
     """
@@ -88,6 +89,7 @@ class Session(_Part):
     platform: str
     device: str = ""
     hits: int = 0
+    budget: dict[str, float] = Field(default_factory=dict)
     engines: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
@@ -103,6 +105,8 @@ class Totals(_Part):
         done: Finished loops.
         failed: Loops that failed as a whole.
         stops: Finished loops by the rule that stopped them.
+        spent: What counts against a budget: ``calls``, ``tokens``, ``cost`` (US dollars, ``None``
+            where a price is unknown) and ``hours``. Empty in manifests of older versions.
     """
 
     calls: int = 0
@@ -112,6 +116,7 @@ class Totals(_Part):
     done: int = 0
     failed: int = 0
     stops: dict[str, int] = Field(default_factory=dict)
+    spent: dict[str, float | None] = Field(default_factory=dict)
 
 
 class Manifest(_Part):
@@ -185,6 +190,7 @@ class Manifest(_Part):
         stops: Mapping[str, int],
         hits: int = 0,
         engines: Mapping[str, Mapping[str, float]] | None = None,
+        spent: Mapping[str, float | None] | None = None,
         finished: bool = False,
     ) -> Self:
         """Return the manifest with new totals.
@@ -196,6 +202,7 @@ class Manifest(_Part):
             stops: Finished loops by the rule that stopped them.
             hits: Calls of the last session that were answered from the cache.
             engines: What local engines computed in the last session.
+            spent: What counts against a budget; as it was when ``None``.
             finished: Whether all instructions are done.
         """
         now = _now()
@@ -224,6 +231,7 @@ class Manifest(_Part):
             done=done,
             failed=failed,
             stops=dict(stops),
+            spent=self.totals.spent if spent is None else dict(spent),
         )
         changes = {"sessions": sessions, "totals": totals, "updated": now}
         return self.model_copy(update={**changes, "finished": now if finished else None})
@@ -256,6 +264,7 @@ def build_manifest(
         python=f"{platform.python_version()} {platform.python_implementation()}",
         platform=f"{platform.platform()} {platform.machine()}",
         device=device,
+        budget=config.budget.limits,
     )
     before = previous.sessions if previous is not None else ()
     return Manifest(
