@@ -4,7 +4,8 @@ Light to import: LangGraph is loaded when a checkpointer is opened.
 """
 
 from reflectory.runs.cached_model import CachedModel
-from reflectory.runs.call_cache import CacheStats, CallCache, CallTotals, RecordedCall
+from reflectory.runs.call_cache import CallCache
+from reflectory.runs.call_records import CacheStats, CallTotals, RecordedCall
 from reflectory.runs.checkpoints import open_checkpointer, prune
 from reflectory.runs.directory import RunDirectory, RunView
 from reflectory.runs.instructions import Instruction, read_instructions

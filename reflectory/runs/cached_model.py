@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -23,6 +25,23 @@ from reflectory.runs.call_cache import CallCache
 
 Asked = TypeVar("Asked", Request, ScoreRequest)
 Answered = TypeVar("Answered", Completion, Scores)
+
+
+_LOOP: ContextVar[str | None] = ContextVar("loop", default=None)
+
+
+@contextmanager
+def calls_for(loop: str) -> Iterator[None]:
+    """Note beside every call of the block, and of tasks begun in it, which loop it served.
+
+    Args:
+        loop: Id of the trajectory that the calls are for.
+    """
+    token = _LOOP.set(loop)
+    try:
+        yield
+    finally:
+        _LOOP.reset(token)
 
 
 class _Flight:
@@ -91,10 +110,12 @@ class CachedModel(WrappedModel):
         ask: Callable[[Asked], Awaitable[Answered]],
     ) -> Answered:
         key = content_hash(self.fingerprint, kind, request.content())
+        loop = _LOOP.get()
         while True:
             recorded = self._cache.get(key)
             if recorded is not None:
                 self.hits += 1
+                self._note(key, loop)
                 return self._parse(recorded, answer_type)
             # The deadline does not decide what is said, but it decides when to
             # give up, so only callers of one patience share a call.
@@ -110,6 +131,7 @@ class CachedModel(WrappedModel):
                 return answer
             if getattr(answer, "finish", "") != "cancelled":
                 self.hits += 1
+                self._note(key, loop)
                 return answer
             # It ran out of the time of whoever began it, not out of ours.
 
@@ -134,6 +156,7 @@ class CachedModel(WrappedModel):
             request=request.content(),
             response=answer.model_dump(mode="json"),
             seconds=time.perf_counter() - began,
+            loop=_LOOP.get(),
         )
         if not is_new:
             # Another process was faster. What is recorded counts, for all.
@@ -141,6 +164,10 @@ class CachedModel(WrappedModel):
             if recorded is not None:
                 return self._parse(recorded, answer_type)
         return answer
+
+    def _note(self, key: str, loop: str | None) -> None:
+        if loop is not None:
+            self._cache.note_use(key, loop)
 
     async def _wait(self, place: tuple[str, float | None], flight: _Flight) -> Any:
         """Wait for a call that others may be waiting for, too."""
