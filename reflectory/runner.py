@@ -15,7 +15,7 @@ from reflectory.errors import BackendError, OutputError, RunStopped, StorageErro
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
 from reflectory.models.defaults import describe_source
 from reflectory.models.device import describe_device
-from reflectory.runs.cached_model import CachedModel
+from reflectory.runs.cached_model import CachedModel, calls_for
 from reflectory.runs.checkpoints import open_checkpointer, prune
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction
@@ -177,14 +177,15 @@ class _Session:
             "metadata": item.metadata,
         }
         try:
-            state = await drive(
-                self._graph_of_a_loop(),
-                self._live,
-                check_instruction(item.text),
-                item.id,
-                on_event=self._runner._on_event,
-                on_review=self._runner._on_review,
-            )
+            with calls_for(item.id):
+                state = await drive(
+                    self._graph_of_a_loop(),
+                    self._live,
+                    check_instruction(item.text),
+                    item.id,
+                    on_event=self._runner._on_event,
+                    on_review=self._runner._on_review,
+                )
         except (RunStopped, StorageError):
             raise
         except (UserError, BackendError, OutputError) as error:

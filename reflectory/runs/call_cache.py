@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from reflectory.errors import IntegrityError, StorageError
+from reflectory.runs.call_records import CacheStats, CallTotals, RecordedCall
 from reflectory.runs.database import database_errors, open_database, synchronise, transaction
 
 SCHEMA_VERSION = 1
@@ -48,67 +48,35 @@ CREATE TABLE calls (
     created REAL NOT NULL
 )
 """
+_ADDITIONS = """
+CREATE TABLE IF NOT EXISTS uses (
+    loop TEXT NOT NULL,
+    call INTEGER NOT NULL,
+    PRIMARY KEY (loop, call)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pruned (
+    role TEXT NOT NULL,
+    model TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    reused_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (role, model)
+) WITHOUT ROWID
+"""
+"""Tables that came later: which loops a call served, and the sums of calls that were
+pruned. Files without them get them, and versions that do not know them work on."""
+_MADE = """
+    SELECT role, model, 1 AS calls, prompt_tokens, reused_tokens, completion_tokens, seconds
+    FROM calls
+    UNION ALL
+    SELECT role, model, calls, prompt_tokens, reused_tokens, completion_tokens, seconds
+    FROM pruned
+"""
+"""Every call that was ever made, those that were pruned included: what they cost is spent."""
 _PAGE = 100
 """Calls that :meth:`CallCache.iterate` holds in memory at a time."""
-
-
-@dataclass(frozen=True)
-class RecordedCall:
-    """One call as it was made.
-
-    Attributes:
-        key: Content hash of model, kind and request.
-        kind: ``complete`` or ``score``.
-        role: Who asked first and what for; another role may share the call.
-        model: Fingerprint of the model that answered.
-        request: What the model was given (``Request.content()``), texts included.
-        response: What it said, as JSON values.
-        seconds: How long the call took.
-        created: When it was recorded, in seconds since 1970.
-    """
-
-    key: str
-    kind: str
-    role: str
-    model: str
-    request: dict[str, Any]
-    response: dict[str, Any]
-    seconds: float
-    created: float
-
-
-@dataclass(frozen=True)
-class CallTotals:
-    """Sums over recorded calls.
-
-    Attributes:
-        calls: How many there are.
-        prompt_tokens: Tokens that were read.
-        reused_tokens: Those of them that came from a prefix cache.
-        completion_tokens: Tokens that were written.
-        seconds: Time of all calls added up; calls overlap, so this is no duration.
-    """
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class CacheStats:
-    """What a call cache holds.
-
-    Attributes:
-        total: Sums over all calls.
-        roles: Sums per role, in alphabetical order.
-        segments: Number of different prompt segments.
-    """
-
-    total: CallTotals = CallTotals()
-    roles: Mapping[str, CallTotals] = field(default_factory=dict)
-    segments: int = 0
 
 
 class CallCache:
@@ -140,6 +108,9 @@ class CallCache:
             script=_SCRIPT,
             remedy=_REMEDY,
         )
+        with self._use() as connection:
+            for statement in filter(str.strip, _ADDITIONS.split(";")):
+                connection.execute(statement)
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
@@ -171,6 +142,7 @@ class CallCache:
         request: Mapping[str, Any],
         response: Mapping[str, Any],
         seconds: float,
+        loop: str | None = None,
     ) -> bool:
         """Record a finished call, unless one with this key is there.
 
@@ -184,6 +156,7 @@ class CallCache:
             request: What it was given, as JSON values with ``segments`` that have a ``text``.
             response: What it said, as JSON values with a ``usage``.
             seconds: How long the call took.
+            loop: Id of the trajectory that the call was made for, where it is for one.
 
         Returns:
             Whether the call was recorded now.
@@ -196,6 +169,7 @@ class CallCache:
         usage = response.get("usage", {})
         with self._use() as connection, transaction(connection):
             if connection.execute("SELECT 1 FROM calls WHERE key = ?", (key,)).fetchone():
+                self._insert_use(connection, key, loop)
                 return False
             segments = [
                 {**part, "text": self._segment_id(connection, part["text"])}
@@ -219,7 +193,29 @@ class CallCache:
                     time.time(),
                 ),
             )
+            self._insert_use(connection, key, loop)
         return True
+
+    def note_use(self, key: str, loop: str) -> None:
+        """Remember that a recorded call served a loop, too.
+
+        Raises:
+            StorageError: The disk is full or the file cannot be written.
+        """
+        with self._use() as connection:
+            query = (
+                "SELECT 1 FROM uses WHERE loop = ? AND call = (SELECT id FROM calls WHERE key = ?)"
+            )
+            if connection.execute(query, (loop, key)).fetchone() is None:
+                with transaction(connection):
+                    self._insert_use(connection, key, loop)
+
+    @staticmethod
+    def _insert_use(connection: sqlite3.Connection, key: str, loop: str | None) -> None:
+        if loop is not None:
+            connection.execute(
+                "INSERT OR IGNORE INTO uses SELECT ?, id FROM calls WHERE key = ?", (loop, key)
+            )
 
     @staticmethod
     def _segment_id(connection: sqlite3.Connection, text: str) -> int:
@@ -244,11 +240,11 @@ class CallCache:
         return value
 
     def stats(self) -> CacheStats:
-        """Return how many calls there are and what they used, per role."""
+        """Return how many calls were made and what they used, per role; pruned ones count."""
         with self._use() as connection:
             rows = connection.execute(
-                "SELECT role, count(*), sum(prompt_tokens), sum(reused_tokens),"
-                " sum(completion_tokens), sum(seconds) FROM calls GROUP BY role ORDER BY role"
+                "SELECT role, sum(calls), sum(prompt_tokens), sum(reused_tokens),"
+                f" sum(completion_tokens), sum(seconds) FROM ({_MADE}) GROUP BY role ORDER BY role"
             ).fetchall()
             segments = connection.execute("SELECT count(*) FROM segments").fetchone()[0]
         roles = {role: CallTotals(*sums) for role, *sums in rows}
@@ -256,11 +252,12 @@ class CallCache:
         return CacheStats(CallTotals(*map(sum, columns)), roles, int(segments))
 
     def by_model(self) -> dict[str, CallTotals]:
-        """Return what the calls of each model used, by its fingerprint."""
+        """Return what the calls of each model used, by its fingerprint; pruned ones count."""
         with self._use() as connection:
             rows = connection.execute(
-                "SELECT model, count(*), sum(prompt_tokens), sum(reused_tokens),"
-                " sum(completion_tokens), sum(seconds) FROM calls GROUP BY model ORDER BY model"
+                "SELECT model, sum(calls), sum(prompt_tokens), sum(reused_tokens),"
+                f" sum(completion_tokens), sum(seconds) FROM ({_MADE})"
+                " GROUP BY model ORDER BY model"
             ).fetchall()
         return {model: CallTotals(*sums) for model, *sums in rows}
 
@@ -291,10 +288,24 @@ class CallCache:
             if not rows:
                 return
             last = rows[-1][0]
-            for _, key, kind, role, model, request, response, seconds, created in rows:
-                content = self._with_texts(self._read(request))
-                answer = self._read(response)
-                yield RecordedCall(key, kind, role, model, content, answer, seconds, created)
+            for _, *row in rows:
+                yield self._recorded(*row)
+
+    def _recorded(
+        self,
+        key: str,
+        kind: str,
+        role: str,
+        model: str,
+        request: str,
+        response: str,
+        seconds: float,
+        created: float,
+    ) -> RecordedCall:
+        """Return a row of the table as what it was."""
+        content = self._with_texts(self._read(request))
+        answer = self._read(response)
+        return RecordedCall(key, kind, role, model, content, answer, seconds, created)
 
     def _with_texts(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return a stored request with its segments' texts in place of their numbers."""
