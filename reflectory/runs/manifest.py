@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import reflectory
 from reflectory.config import RunConfig
 from reflectory.errors import IntegrityError, RunDirectoryError
-from reflectory.runs.call_cache import CacheStats
+from reflectory.runs.call_records import CacheStats
 from reflectory.runs.files import storage_errors, write_json
 
 SCHEMA_VERSION = 1
