@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,9 @@ from reflectory.cli.common import (
 from reflectory.errors import UserError
 
 if TYPE_CHECKING:
+    from reflectory.config import RunConfig
+    from reflectory.driver import OnEvent
+    from reflectory.loop import ReflectiveLoop
     from reflectory.types import Trajectory
 
 
@@ -52,6 +56,8 @@ def run(
         str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed instructions again.")] = False,
+    engine: Annotated[str | None, typer.Option(help="local, or ray: on a cluster.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes with models, on Ray.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
@@ -75,6 +81,8 @@ def run(
             "loop.epsilon": epsilon,
             "loop.seed": seed,
             "concurrency": concurrency,
+            "cluster.engine": engine,
+            "cluster.workers": workers,
             "device": device,
             "dtype": dtype,
         },
@@ -109,7 +117,6 @@ def run_loops(
         quiet: Show no progress.
     """
     from reflectory.background import BACKGROUND
-    from reflectory.runner import Runner
     from reflectory.runs.instructions import read_instructions
 
     given = settings.instructions
@@ -120,7 +127,7 @@ def run_loops(
         shown = LoopProgress(
             bar, len(items), len(settings.loop.levels), settings.loop.max_iterations
         )
-        runner = Runner(loop, settings=settings, on_event=shown.on_event)
+        runner = runner_for(settings, loop, shown.on_event)
         stream = runner.stream(
             items, concurrency=settings.concurrency, output=output, retry_failed=retry_failed
         )
@@ -130,6 +137,25 @@ def run_loops(
             if not quiet and not err.is_terminal:
                 err.print(f"{len(done)}/{len(items)} {trajectory.id} {trajectory.status}")
     return done
+
+
+def runner_for(settings: RunConfig, loop: ReflectiveLoop, on_event: OnEvent) -> Any:
+    """Return what runs the loops: this process, or the workers of a cluster.
+
+    Args:
+        settings: Says which; on a cluster each worker makes a loop of its own from it.
+        loop: What this process runs; not opened for a cluster.
+        on_event: Told of every finished node; a cluster reports finished loops only.
+    """
+    if settings.cluster.engine == "ray":
+        from reflectory.cluster import ClusterRunner
+
+        # Workers have another current folder, so every path is a whole one.
+        whole = settings.anchored(Path.cwd())
+        return ClusterRunner(partial(loop_from, whole), settings.cluster, settings=settings)
+    from reflectory.runner import Runner
+
+    return Runner(loop, settings=settings, on_event=on_event)
 
 
 def summary_of(trajectory: Trajectory) -> dict[str, Any]:

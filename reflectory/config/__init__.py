@@ -7,6 +7,7 @@ data: live objects (a model, a retriever, a user's grader) are handed to
 
 from reflectory.config.base import Settings, Unit, problems_of
 from reflectory.config.budget import BudgetConfig
+from reflectory.config.cluster import ClusterConfig
 from reflectory.config.curation import CurationConfig
 from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
@@ -23,6 +24,7 @@ __all__ = [
     "DEFAULT_LEVELS",
     "BudgetConfig",
     "CandidateConfig",
+    "ClusterConfig",
     "CurationConfig",
     "EvaluationConfig",
     "ImprovementConfig",

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from reflectory.config.base import Settings, problems_of
 from reflectory.config.budget import BudgetConfig
+from reflectory.config.cluster import ClusterConfig
 from reflectory.config.curation import CurationConfig
 from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
@@ -47,6 +48,7 @@ class RunConfig(Settings):
             (exact reproducibility: every call is computed by itself).
         concurrency: Loops that run at the same time.
         budget: How much the run may use.
+        cluster: Whether the loops are computed here or by workers on a Ray cluster.
         remote: How models on servers are called; it changes nothing of what they are asked.
         loop: The loop itself.
         practice: Instructions that the teacher writes from the documents.
@@ -68,6 +70,7 @@ class RunConfig(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
     budget: BudgetConfig = BudgetConfig()
+    cluster: ClusterConfig = ClusterConfig()
     remote: RemoteConfig = RemoteConfig()
     loop: LoopConfig = LoopConfig()
     practice: PracticeConfig = PracticeConfig()

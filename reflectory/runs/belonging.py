@@ -18,6 +18,7 @@ NEUTRAL_FIELDS = frozenset(
     {
         "budget",
         "candidates",
+        "cluster",
         "concurrency",
         "curation",
         "device",

@@ -10,7 +10,7 @@ import pytest
 import reflectory
 
 ROOT = Path(reflectory.__file__).parent
-HEAVY = ("torch", "transformers", "faiss", "langgraph", "matplotlib", "sentence_transformers")
+HEAVY = ("torch", "transformers", "faiss", "langgraph", "matplotlib", "sentence_transformers", "ray")
 
 # A room may import those before it, never one behind it.
 ORDER = [
@@ -30,6 +30,7 @@ TOP = {
     "assembly",
     "background",
     "cli",
+    "cluster",
     "contenders",
     "demo",
     "driver",
