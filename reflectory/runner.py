@@ -139,7 +139,9 @@ class _Session:
             return self._caches[-1]
 
         self._live = self._parts.context(cached)
-        self._saver = await stack.enter_async_context(open_checkpointer(directory.checkpoints_path))
+        self._saver = await stack.enter_async_context(
+            open_checkpointer(directory.checkpoints_path, directory.config.checkpoints)
+        )
         stack.callback(self._update_manifest, False)
 
     def use_memory(self) -> None:

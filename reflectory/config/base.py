@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reflectory.config.checkpoints import without_passwords
 from reflectory.errors import ConfigError
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -22,7 +23,7 @@ def problems_of(error: ValidationError) -> list[str]:
         given = (
             "" if item["type"] in {"missing", "extra_forbidden"} else f" (got {item['input']!r})"
         )
-        lines.append(f"{field}: {message}{given}"[:400])
+        lines.append(without_passwords(f"{field}: {message}{given}")[:400])
     return lines
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from reflectory.config.base import Settings, problems_of
 from reflectory.config.budget import BudgetConfig
 from reflectory.config.cluster import ClusterConfig
+from reflectory.config.checkpoints import checked_checkpoints
 from reflectory.config.curation import CurationConfig
 from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig
@@ -47,6 +48,9 @@ class RunConfig(Settings):
         dtype: ``auto``, ``bfloat16``, ``float16``, ``int8`` (processors) or ``float32``
             (exact reproducibility: every call is computed by itself).
         concurrency: Loops that run at the same time.
+        checkpoints: Where it is kept where each loop stands: empty for a file in the run
+            directory, ``postgresql://USER@HOST/DATABASE``, or ``env:NAME`` for the
+            address in a variable.
         budget: How much the run may use.
         cluster: Whether the loops are computed here or by workers on a Ray cluster.
         remote: How models on servers are called; it changes nothing of what they are asked.
@@ -69,6 +73,7 @@ class RunConfig(Settings):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
+    checkpoints: str = ""
     budget: BudgetConfig = BudgetConfig()
     cluster: ClusterConfig = ClusterConfig()
     remote: RemoteConfig = RemoteConfig()
@@ -87,6 +92,11 @@ class RunConfig(Settings):
         if isinstance(many, list | tuple):
             return tuple(str(item) if isinstance(item, Path) else item for item in many)
         return many
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _no_password_in_it(cls, value: str) -> str:
+        return checked_checkpoints(value)
 
     @classmethod
     def from_dict(cls, data: Any, *, source: str = "configuration") -> Self:

@@ -116,7 +116,9 @@ class SelfImprovement:
             StageFolder(run.path).clean()
             if retry_failed:
                 reopen_failed(run.path)
-            saver = await stack.enter_async_context(open_checkpointer(run.checkpoints_path))
+            saver = await stack.enter_async_context(
+                open_checkpointer(run.checkpoints_path, self.config.checkpoints)
+            )
             shop = Workshop(run, self.config, crew, watcher or RoundWatcher(), on_loop_review)
             graph = build_self_improvement(
                 review=self.config.improvement.review, checkpointer=saver

@@ -18,6 +18,7 @@ NEUTRAL_FIELDS = frozenset(
     {
         "budget",
         "candidates",
+        "checkpoints",
         "cluster",
         "concurrency",
         "curation",

@@ -1,4 +1,4 @@
-"""Where each loop stands, kept by LangGraph in SQLite and read with care.
+"""Where each loop stands, kept by LangGraph in SQLite or PostgreSQL and read with care.
 
 LangGraph's serialiser writes the module and name of a class beside its data and,
 as it comes, imports and calls on reading whatever is named there. Here it gets a
@@ -22,9 +22,9 @@ from reflectory.runs.database import BUSY_SECONDS, database_errors
 from reflectory.types import SCHEMA_VERSION, Flag, Record
 
 if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 _REMEDY = (
     "delete the file (and those beside it that end in -wal and -shm); unfinished loops "
@@ -95,7 +95,9 @@ def make_serializer() -> JsonPlusSerializer:
 
 
 @asynccontextmanager
-async def open_checkpointer(path: str | Path) -> AsyncIterator[AsyncSqliteSaver]:
+async def open_checkpointer(
+    path: str | Path, database: str = ""
+) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """Open the checkpoints of a run for the length of an ``async with``.
 
     The file is in WAL mode and commits without waiting for the disk: a killed
@@ -104,19 +106,28 @@ async def open_checkpointer(path: str | Path) -> AsyncIterator[AsyncSqliteSaver]
 
     Args:
         path: The file; made when it is not there. Its folder exists.
+        database: The setting ``checkpoints`` of the run: empty for the file, or a
+            PostgreSQL database (:mod:`reflectory.runs.postgres`), and then no file is made.
 
     Yields:
         A saver to compile a graph with.
 
     Raises:
         RunDirectoryError: The file is of another schema version.
+        UserError: The database's address or libraries are missing.
         IntegrityError: The file is damaged.
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written, or the database not be reached.
     """
+    file = Path(path)
+    if database:
+        from reflectory.runs.postgres import open_postgres, thread_prefix
+
+        async with open_postgres(database, thread_prefix(file.parent)) as shared:
+            yield shared
+        return
     import aiosqlite
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-    file = Path(path)
     with database_errors(file, remedy=_REMEDY):
         # Before aiosqlite, whose thread takes it badly when a file cannot be opened.
         _refuse_other_schema(file)
@@ -143,10 +154,10 @@ def _refuse_other_schema(file: Path) -> None:
         )
 
 
-async def prune(saver: AsyncSqliteSaver, thread_id: str) -> None:
+async def prune(saver: BaseCheckpointSaver[str], thread_id: str) -> None:
     """Delete the checkpoints of a loop that is done; deleting twice is fine.
 
-    The file keeps its size and uses the room for the loops to come.
+    A file keeps its size and uses the room for the loops to come.
 
     Args:
         saver: What :func:`open_checkpointer` gave.
@@ -154,8 +165,8 @@ async def prune(saver: AsyncSqliteSaver, thread_id: str) -> None:
 
     Raises:
         sqlite3.OperationalError: The file cannot be written.
+        StorageError: The database cannot be reached.
     """
-    await saver.setup()
     await saver.adelete_thread(thread_id)
 
 
