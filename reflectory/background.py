@@ -8,14 +8,16 @@ cell), the coroutine runs on this background loop while the caller waits.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from reflectory.errors import UserError
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 
 class BackgroundLoop:
@@ -26,11 +28,18 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(
+        self, coroutine: Coroutine[Any, Any, T], *, on_interrupt: Callable[[], bool] | None = None
+    ) -> T:
         """Run a coroutine to its end and return its result.
 
         A ``KeyboardInterrupt`` in the waiting thread cancels the coroutine and
         waits until it has cleaned up, so that what is finished is kept.
+
+        Args:
+            coroutine: What to run.
+            on_interrupt: Called at a ``KeyboardInterrupt``; when it returns true the
+                waiting goes on instead.
 
         Raises:
             UserError: Called on the background loop itself, where waiting
@@ -44,25 +53,53 @@ class BackgroundLoop:
                 hint="await the method of the same name with an 'a' before it (arun, amap)",
             )
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            _wait(future)
-            raise
+        while True:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                if on_interrupt is not None and on_interrupt():
+                    continue
+                future.cancel()
+                _wait(future)
+                raise
 
-    def iterate(self, iterator: AsyncIterator[T]) -> Iterator[T]:
-        """Yield what an asynchronous iterator yields; closing this one closes that one."""
+    def iterate(
+        self, iterator: AsyncIterator[T], *, stop: Callable[[], None] | None = None
+    ) -> Iterator[T]:
+        """Yield what an asynchronous iterator yields; closing this one closes that one.
+
+        Args:
+            iterator: What to run.
+            stop: Asks it to come to an end. Then the first ``KeyboardInterrupt`` while
+                waiting calls it, the iterator is read to its end, and the
+                interrupt is raised there; the second one cancels it.
+
+        Raises:
+            KeyboardInterrupt: At the end, when there was one while waiting.
+        """
+        interrupted = False
+
+        def ask_once() -> bool:
+            nonlocal interrupted
+            if stop is None or interrupted:
+                return False
+            interrupted = True
+            _LOG.warning("finishing what is in flight; interrupt again to stop at once")
+            stop()
+            return True
+
         try:
             while True:
                 try:
-                    yield self.run(_next(iterator))
+                    yield self.run(_next(iterator), on_interrupt=ask_once)
                 except StopAsyncIteration:
-                    return
+                    break
         finally:
             close = getattr(iterator, "aclose", None)
             if close is not None:
                 self.run(close())
+        if interrupted:
+            raise KeyboardInterrupt
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

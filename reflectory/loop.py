@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -170,12 +171,19 @@ class ReflectiveLoop:
         output: str | Path | None = None,
         on_event: OnEvent | None = None,
         on_review: Review | None = None,
+        stop: threading.Event | None = None,
     ) -> AsyncGenerator[Trajectory]:
-        """Run many loops; see :meth:`map`."""
+        """Run many loops; see :meth:`map`.
+
+        Set ``stop``, from any thread, to finish what is in flight and begin nothing more.
+        """
         from reflectory.runner import Runner
         from reflectory.runs.instructions import read_instructions
+        from reflectory.runs.stopping import Stoppable
 
         items: Iterator[Instruction] = read_instructions(instructions)
+        if stop is not None:
+            items = Stoppable(items, stop)
         runner = Runner(self, on_event=on_event, on_review=on_review)
         async with aclosing(runner.stream(items, concurrency=concurrency, output=output)) as found:
             async for trajectory in found:
@@ -197,8 +205,13 @@ class ReflectiveLoop:
         directory, and the same call again goes on where it stopped: finished
         trajectories are yielded first and cost nothing.
 
+        Interrupted while it waits (Ctrl-C, a notebook's stop), it finishes and yields
+        the loops in flight and raises ``KeyboardInterrupt`` then; interrupted again
+        it stops at once. Either way the same call goes on from there.
+
         Args:
-            instructions: Texts, or a file with one per line or JSON Lines.
+            instructions: Texts, a file (one per line, JSON Lines, Parquet), or
+                ``dataset:NAME``; see :func:`~reflectory.runs.read_instructions`.
             concurrency: Loops at the same time.
             output: Run directory.
             on_event: Told of every finished node.
@@ -209,15 +222,16 @@ class ReflectiveLoop:
                 or the run directory belongs to another configuration.
             StorageError: The disk is full; what is finished is kept.
         """
-        return BACKGROUND.iterate(
-            self.amap(
-                instructions,
-                concurrency=concurrency,
-                output=output,
-                on_event=on_event,
-                on_review=on_review,
-            )
+        stop = threading.Event()
+        found = self.amap(
+            instructions,
+            concurrency=concurrency,
+            output=output,
+            on_event=on_event,
+            on_review=on_review,
+            stop=stop,
         )
+        return BACKGROUND.iterate(found, stop=stop.set)
 
     async def astream(self, instruction: str, **options: Any) -> AsyncGenerator[Any]:
         """Stream a loop through LangGraph's own ``astream``.

@@ -22,6 +22,7 @@ from reflectory.runs.instructions import Instruction
 from reflectory.runs.manifest import ModelRecord
 from reflectory.runs.scheduler import run_many
 from reflectory.runs.spending import open_ledger, spent_in
+from reflectory.runs.stopping import Stoppable
 from reflectory.types import Trajectory
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ class Runner:
         """Yield a trajectory per instruction, as they finish.
 
         Args:
-            items: Read lazily, never more than ``concurrency`` in flight.
+            items: Read lazily, never more than ``concurrency`` in flight. A
+                :class:`~reflectory.runs.stopping.Stoppable` may end early, and then
+                the run is not finished.
             concurrency: Loops at the same time, at least 1.
             output: Run directory; what is finished there is yielded from it.
             retry_failed: Run again the instructions that failed in an earlier session.
@@ -94,7 +97,8 @@ class Runner:
             async with aclosing(results):
                 async for trajectory in results:
                     yield trajectory
-            session.finish()
+            if not (isinstance(items, Stoppable) and items.left):
+                session.finish()
 
     @property
     def sources(self) -> Sources:
