@@ -99,7 +99,7 @@ class Gate:
             TimeoutError: The wait would be longer than the deadline allows.
         """
         outage, failures, tries = self._circuit.outage, 0, 0
-        refused_since: float | None = None
+        at_fault, refused_since = False, None
         async with self._places:
             while True:
                 tried = False
@@ -120,8 +120,10 @@ class Gate:
                     if not error.retryable:
                         raise
                     tries += tried
-                    if tries > self._config.retries and await self._is_alive(outage):
-                        raise
+                    if at_fault:
+                        raise  # The server answered another one before it failed on this.
+                    if tries > self._config.retries:
+                        at_fault = await self._is_alive(outage)
                     if self._circuit.is_open:
                         continue  # It is the server's failure, not this call's.
                     failures += 1
@@ -194,7 +196,7 @@ class Gate:
         await self._sleep(wait)
 
     async def _is_alive(self, outage: int) -> bool:
-        """Return whether the server answers something small, so that a call is at fault itself."""
+        """Return whether the server answers something small now."""
         if self._ping is None:
             return False
         async with self._turn:
