@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from reflectory.cli.budget import (
+    MaxCalls,
+    MaxCost,
+    MaxHours,
+    MaxTokens,
+    Prices,
+    budget_changes,
+)
 from reflectory.cli.common import config_from, err, out, print_json, progress_bar
 from reflectory.errors import UserError
 
@@ -54,6 +62,11 @@ def evaluate(
     dtype: Annotated[
         str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
     ] = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    prices: Prices = None,
     retry_failed: Annotated[bool, typer.Option(help="Ask again where a contender failed.")] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -91,6 +104,7 @@ def evaluate(
             "concurrency": concurrency,
             "device": device,
             "dtype": dtype,
+            **budget_changes(max_calls, max_tokens, max_cost, max_hours, prices),
         },
     )
     report = evaluated(settings, output, retry_failed=retry_failed, quiet=quiet or json)

@@ -12,6 +12,14 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from reflectory.cli.budget import (
+    MaxCalls,
+    MaxCost,
+    MaxHours,
+    MaxTokens,
+    Prices,
+    budget_changes,
+)
 from reflectory.cli.common import (
     FAILED,
     LoopProgress,
@@ -53,6 +61,11 @@ def improve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
     ] = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    prices: Prices = None,
     retry_failed: Annotated[
         bool, typer.Option(help="Make the last round again if it failed.")
     ] = False,
@@ -93,6 +106,7 @@ def improve(
             "practice.questions": questions,
             "device": device,
             "dtype": dtype,
+            **budget_changes(max_calls, max_tokens, max_cost, max_hours, prices),
         },
     )
     from reflectory.improvement import SelfImprovement

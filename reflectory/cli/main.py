@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 usage. Example: reflectory demo",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 budget spent. Example: reflectory demo",
 )
 app.command("demo")(demo.demo)
 app.command("check")(check.check)

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reflectory.cli.budget import (
+    MaxCalls,
+    MaxCost,
+    MaxHours,
+    MaxTokens,
+    Prices,
+    budget_changes,
+    left_of,
+    spent_line,
+)
 from reflectory.cli.common import (
     FAILED,
     LoopProgress,
@@ -55,6 +65,11 @@ def run(
     dtype: Annotated[
         str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
     ] = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    prices: Prices = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed instructions again.")] = False,
     engine: Annotated[str | None, typer.Option(help="local, or ray: on a cluster.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes with models, on Ray.")] = None,
@@ -85,6 +100,7 @@ def run(
             "cluster.workers": workers,
             "device": device,
             "dtype": dtype,
+            **budget_changes(max_calls, max_tokens, max_cost, max_hours, prices),
         },
     )
     if not settings.documents:
@@ -135,7 +151,8 @@ def run_loops(
             shown.finish(trajectory.id)
             done.append(trajectory)
             if not quiet and not err.is_terminal:
-                err.print(f"{len(done)}/{len(items)} {trajectory.id} {trajectory.status}")
+                left = left_of(getattr(runner, "ledger", None))
+                err.print(f"{len(done)}/{len(items)} {trajectory.id} {trajectory.status}{left}")
     return done
 
 
@@ -190,6 +207,7 @@ def show(trajectories: list[Trajectory], output: Path) -> None:
     if (output / "manifest.json").is_file():
         manifest = Manifest.load(output / "manifest.json")
         out.print(statistics_table(manifest.totals.tokens, manifest.sessions[-1].engines))
+        out.print(spent_line(manifest))
     ungraded = share_ungraded(trajectories)
     if ungraded > 0.2:
         err.print(

@@ -20,6 +20,7 @@ from reflectory.graphs.state import LoopContext
 from reflectory.models.protocol import Model
 from reflectory.retrieval import resolve_retriever
 from reflectory.retrieval.retriever import Retriever
+from reflectory.runs.budget import Ledger
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_cache import CallCache
 from reflectory.types import Document, ScoredPassage, Trajectory
@@ -84,14 +85,22 @@ class Arena:
         parts: The live objects of the loop.
         calls: The call cache of the run.
         settings: The evaluation's configuration.
+        ledger: The budget of the run, over all contenders.
     """
 
-    def __init__(self, parts: Parts, calls: CallCache, settings: EvaluationConfig) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        calls: CallCache,
+        settings: EvaluationConfig,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.parts = parts
         self.settings = settings
         self.prompts: PromptSet = with_contenders(parts.prompts)
         self.fingerprints = parts.fingerprints()
         self._calls = calls
+        self._ledger = ledger
         self._cached: dict[int, CachedModel] = {}
         self._retrievers: dict[str, Retriever] = {}
 
@@ -104,7 +113,8 @@ class Arena:
         """Return a model behind the call cache; the same one each time."""
         # Kept alive by the cache that wraps it, so that no other gets its identity.
         if id(model) not in self._cached:
-            self._cached[id(model)] = CachedModel(model, self._calls)
+            asked = model if self._ledger is None else self._ledger.around(model)
+            self._cached[id(model)] = CachedModel(asked, self._calls)
         return self._cached[id(model)]
 
     async def items(self, questions: Sequence[HeldOutQuestion]) -> list[HeldOutItem]:

@@ -24,6 +24,7 @@ from reflectory.models.device import describe_device
 from reflectory.runner import model_records
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.files import write_atomic
+from reflectory.runs.spending import open_ledger, spent_in
 
 ANSWERS, REPORT, ITEMS = "answers.jsonl", "evaluation.json", "items.jsonl"
 
@@ -130,7 +131,9 @@ class Evaluator:
         parts = await assemble(sources, self.config.loop)
         try:
             with self._directory(Path(output), sources, parts) as directory:
-                arena = Arena(parts, directory.calls, self.settings)
+                named = ((parts.teacher, sources.teacher), (parts.student, sources.student))
+                ledger = open_ledger(self.config.budget, named, directory)
+                arena = Arena(parts, directory.calls, self.settings, ledger)
                 items = await arena.items(questions.questions)
                 lines = "".join(item.model_dump_json() + "\n" for item in items)
                 await asyncio.to_thread(write_atomic, directory.path / ITEMS, lines)
@@ -157,8 +160,9 @@ class Evaluator:
                         own_grader=self._grader is not None,
                     )
                 finally:
-                    directory.update_manifest(hits=arena.hits)
-                directory.update_manifest(hits=arena.hits, finished=True)
+                    spent = spent_in(directory, ledger.prices).figures
+                    directory.update_manifest(hits=arena.hits, spent=spent)
+                directory.update_manifest(hits=arena.hits, spent=spent, finished=True)
                 text = report.model_dump_json(indent=1) + "\n"
                 await asyncio.to_thread(write_atomic, directory.path / REPORT, text)
                 return report

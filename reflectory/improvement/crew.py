@@ -23,6 +23,7 @@ from reflectory.models.torch_thread import in_torch_thread
 from reflectory.retrieval import resolve_retriever
 from reflectory.retrieval.context import aggregate
 from reflectory.retrieval.retriever import Retriever
+from reflectory.runs.budget import Ledger
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_cache import CallCache
 from reflectory.types import Passage
@@ -58,13 +59,15 @@ class Crew:
         self._loop: ReflectiveLoop | None = None
         self._adapter: Path | None = None
         self._calls: CallCache | None = None
+        self._ledger: Ledger | None = None
         self._wrapped: dict[int, CachedModel] = {}
         self._hits = 0
         self.loop_config: LoopConfig = settings.loop
 
-    def use(self, calls: CallCache) -> None:
-        """Record every call from here on, and answer recorded ones."""
+    def use(self, calls: CallCache, ledger: Ledger | None = None) -> None:
+        """Record every call from here on within a budget, and answer recorded ones."""
         self._calls = calls
+        self._ledger = ledger
         self._forget()
 
     async def use_seed(self, seed: int) -> None:
@@ -129,7 +132,8 @@ class Crew:
         if self._calls is None:
             return model
         if id(model) not in self._wrapped:
-            self._wrapped[id(model)] = CachedModel(model, self._calls)
+            asked = model if self._ledger is None else self._ledger.around(model)
+            self._wrapped[id(model)] = CachedModel(asked, self._calls)
         return self._wrapped[id(model)]
 
     def hits(self) -> int:

@@ -32,9 +32,11 @@ from reflectory.improvement.watcher import RoundWatcher
 from reflectory.improvement.workshop import Workshop
 from reflectory.models.device import describe_device
 from reflectory.runner import model_records
+from reflectory.runs.budget import Ledger
 from reflectory.runs.checkpoints import open_checkpointer
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.lock import FolderLock
+from reflectory.runs.spending import open_ledger, spent_in
 
 
 class SelfImprovement:
@@ -111,8 +113,9 @@ class SelfImprovement:
             await asyncio.to_thread(lambda: crew.split)
             run = await self._open(crew)
             stack.enter_context(run)
-            stack.callback(_close_session, run, crew)
-            crew.use(run.calls)
+            ledger = await self._open_ledger(crew, run)
+            stack.callback(_close_session, run, crew, ledger)
+            crew.use(run.calls, ledger)
             StageFolder(run.path).clean()
             if retry_failed:
                 reopen_failed(run.path)
@@ -131,7 +134,8 @@ class SelfImprovement:
                 {part: used[part] for part in SETTINGS},
                 on_review=on_review,
             )
-            run.update_manifest(hits=crew.hits(), finished=True)
+            spent = spent_in(run, ledger.prices).figures
+            run.update_manifest(hits=crew.hits(), spent=spent, finished=True)
         return self.result()
 
     def run(
@@ -228,6 +232,12 @@ class SelfImprovement:
             if not Path(file).exists():
                 raise UserError(f"{file} is not there", hint="see improvement.manual_rows")
 
+    async def _open_ledger(self, crew: Crew, run: RunDirectory) -> Ledger:
+        """Return the ledger of the rounds; later students cost what the first one does."""
+        parts = await crew.parts(crew.first_adapter())
+        named = ((parts.teacher, self._sources.teacher), (parts.student, self._sources.student))
+        return open_ledger(self.config.budget, named, run)
+
     async def _open(self, crew: Crew) -> RunDirectory:
         parts = await crew.parts(crew.first_adapter())
         identity = parts.fingerprints()
@@ -240,6 +250,8 @@ class SelfImprovement:
         )
 
 
-def _close_session(run: RunDirectory, crew: Crew) -> None:
+def _close_session(run: RunDirectory, crew: Crew, ledger: Ledger) -> None:
     """Write the totals of a call into the manifest, also of one that failed."""
-    run.update_manifest(hits=crew.hits(), finished=run.manifest.finished is not None)
+    spent = spent_in(run, ledger.prices).figures
+    finished = run.manifest.finished is not None
+    run.update_manifest(hits=crew.hits(), spent=spent, finished=finished)
