@@ -125,17 +125,17 @@ async def open_checkpointer(
         async with open_postgres(database, thread_prefix(file.parent)) as shared:
             yield shared
         return
-    import aiosqlite
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from reflectory.runs.sqlite_saver import PromptSqliteSaver
 
     with database_errors(file, remedy=_REMEDY):
-        # Before aiosqlite, whose thread takes it badly when a file cannot be opened.
         _refuse_other_schema(file)
-        async with aiosqlite.connect(file, timeout=BUSY_SECONDS) as connection:
-            await connection.execute("PRAGMA synchronous=NORMAL")
-            saver = AsyncSqliteSaver(connection, serde=make_serializer())
-            await saver.setup()  # makes the tables and switches to WAL
-            await connection.execute(f"PRAGMA user_version={SCHEMA_VERSION:d}")
+        connect = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+        with closing(connect) as connection:
+            connection.execute("PRAGMA synchronous=NORMAL")
+            saver = PromptSqliteSaver(connection, serde=make_serializer())
+            saver.setup()  # makes the tables and switches to WAL
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION:d}")
+            connection.commit()
             yield saver
 
 
