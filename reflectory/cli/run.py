@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,25 +17,24 @@ from reflectory.cli.budget import (
     Prices,
     budget_changes,
     left_of,
-    spent_line,
 )
 from reflectory.cli.common import (
     FAILED,
+    INTERRUPTED,
     LoopProgress,
     config_from,
     err,
     loop_from,
-    out,
-    print_json,
     progress_bar,
 )
-from reflectory.errors import UserError
+from reflectory.cli.interrupts import stopping_on_signals
+from reflectory.cli.run_output import Events, JsonList, People, Tally
+from reflectory.errors import ReflectoryError, UserError
 
 if TYPE_CHECKING:
     from reflectory.config import RunConfig
-    from reflectory.driver import OnEvent
+    from reflectory.driver import LoopEvent, OnEvent
     from reflectory.loop import ReflectiveLoop
-    from reflectory.types import Trajectory
 
 
 def run(
@@ -52,7 +52,8 @@ def run(
         list[str] | None, typer.Option("--instruction", "-i", help="What to ask; repeatable.")
     ] = None,
     instructions: Annotated[
-        str | None, typer.Option(help="File: one per line, or JSON Lines.")
+        str | None,
+        typer.Option(help="File: one per line, JSON Lines or Parquet; or dataset:NAME."),
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
     student: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
@@ -74,12 +75,17 @@ def run(
     engine: Annotated[str | None, typer.Option(help="local, or ray: on a cluster.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes with models, on Ray.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Print JSON Lines of what happens, while it runs.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Run reflective loops; the same command on the same RUN goes on where it stopped.
 
     Example: reflectory run -d notes/ -i "Why do the two sources disagree?" -o runs/first
     """
+    if json and events:
+        raise UserError("both --json and --events were given", hint="choose one of them")
     if instruction and instructions:
         raise UserError(
             "both --instruction and --instructions were given", hint="put them all into the file"
@@ -111,49 +117,90 @@ def run(
         raise UserError(
             "no instructions were named", hint="give --instruction TEXT or --instructions FILE"
         )
-    trajectories = run_loops(settings, output, retry_failed=retry_failed, quiet=quiet or json)
-    failed = [t for t in trajectories if t.status == "failed"]
-    if json:
-        print_json([summary_of(t) for t in trajectories])
-    else:
-        show(trajectories, output)
-    if failed:
+    said = Events(output) if events else JsonList() if json else People()
+    tally = run_loops(
+        settings, output, said, retry_failed=retry_failed, quiet=quiet or json or events
+    )
+    if tally.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if tally.failed:
         raise typer.Exit(FAILED)
 
 
 def run_loops(
-    settings: Any, output: Path, *, retry_failed: bool = False, quiet: bool = False
-) -> list[Trajectory]:
-    """Run all instructions of a configuration and return their trajectories.
+    settings: RunConfig,
+    output: Path,
+    said: People,
+    *,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> Tally:
+    """Run all instructions of a configuration and count what comes of them.
+
+    The first Ctrl-C or SIGTERM lets the loops in flight finish; the second stops them.
 
     Args:
-        settings: A :class:`~reflectory.config.RunConfig`.
+        settings: What to run.
         output: Run directory.
+        said: Told of what happens.
         retry_failed: Run again what failed in an earlier session.
         quiet: Show no progress.
     """
+    tally = Tally()
+    try:
+        with stopping_on_signals() as asked:
+            _run_loops(settings, output, said, tally, asked, retry_failed, quiet)
+    except ReflectoryError as error:
+        said.end(tally, output, error)
+        raise
+    except KeyboardInterrupt:
+        tally.interrupted = True
+        said.end(tally, output)
+        raise
+    said.end(tally, output)
+    return tally
+
+
+def _run_loops(
+    settings: RunConfig,
+    output: Path,
+    said: People,
+    tally: Tally,
+    asked: threading.Event,
+    retry_failed: bool,
+    quiet: bool,
+) -> None:
     from reflectory.background import BACKGROUND
     from reflectory.runs.instructions import read_instructions
+    from reflectory.runs.stopping import Stoppable
 
     given = settings.instructions
-    items = list(read_instructions(Path(given) if isinstance(given, str) else list(given)))
+    found = read_instructions(Path(given) if isinstance(given, str) else list(given))
+    items = Stoppable(found, asked)
     loop = loop_from(settings)
-    done: list[Trajectory] = []
+    said.begin(found.total)
+    of = "" if found.total is None else f"/{found.total}"
     with loop, progress_bar(quiet=quiet) as bar:
         shown = LoopProgress(
-            bar, len(items), len(settings.loop.levels), settings.loop.max_iterations
+            bar, found.total, len(settings.loop.levels), settings.loop.max_iterations
         )
-        runner = runner_for(settings, loop, shown.on_event)
+
+        def on_event(event: LoopEvent) -> None:
+            shown.on_event(event)
+            said.step(event)
+
+        runner = runner_for(settings, loop, on_event)
         stream = runner.stream(
             items, concurrency=settings.concurrency, output=output, retry_failed=retry_failed
         )
         for trajectory in BACKGROUND.iterate(stream):
             shown.finish(trajectory.id)
-            done.append(trajectory)
+            tally.add(trajectory)
+            said.finished(trajectory)
             if not quiet and not err.is_terminal:
                 left = left_of(getattr(runner, "ledger", None))
-                err.print(f"{len(done)}/{len(items)} {trajectory.id} {trajectory.status}{left}")
-    return done
+                err.print(f"{tally.count}{of} {trajectory.id} {trajectory.status}{left}")
+    tally.interrupted = items.left
 
 
 def runner_for(settings: RunConfig, loop: ReflectiveLoop, on_event: OnEvent) -> Any:
@@ -173,58 +220,3 @@ def runner_for(settings: RunConfig, loop: ReflectiveLoop, on_event: OnEvent) -> 
     from reflectory.runner import Runner
 
     return Runner(loop, settings=settings, on_event=on_event)
-
-
-def summary_of(trajectory: Trajectory) -> dict[str, Any]:
-    """Return what a machine wants to know of a trajectory."""
-    return {
-        "id": trajectory.id,
-        "status": trajectory.status,
-        "instruction": trajectory.instruction,
-        "response": trajectory.response,
-        "grades": trajectory.grades,
-        "alignment": trajectory.alignment.to_dict(),
-        "stop": trajectory.stop.model_dump() if trajectory.stop else None,
-        "flags": [str(flag) for flag in trajectory.flags],
-        "error": trajectory.error.message if trajectory.error else None,
-    }
-
-
-def show(trajectories: list[Trajectory], output: Path) -> None:
-    """Print the trajectories for people: in full when they are few."""
-    from reflectory.report.statistics import statistics_table
-    from reflectory.report.terminal import matrix_table, trajectory_summary
-    from reflectory.runs.manifest import Manifest
-
-    failed = [t for t in trajectories if t.status == "failed"]
-    if len(trajectories) <= 3:
-        for trajectory in trajectories:
-            if trajectory.status == "done":
-                out.print(trajectory_summary(trajectory))
-                out.print(matrix_table(trajectory.alignment))
-    for trajectory in failed:
-        out.print(f"failed: {trajectory.id}: {trajectory.error and trajectory.error.message}")
-    if (output / "manifest.json").is_file():
-        manifest = Manifest.load(output / "manifest.json")
-        out.print(statistics_table(manifest.totals.tokens, manifest.sessions[-1].engines))
-        out.print(spent_line(manifest))
-    ungraded = share_ungraded(trajectories)
-    if ungraded > 0.2:
-        err.print(
-            f"[yellow]warning[/]: {ungraded:.0%} of the grades could not be read; "
-            "run `reflectory check` to measure the grader"
-        )
-    out.print(
-        f"{len(trajectories) - len(failed)} done, {len(failed)} failed, "
-        f"{ungraded:.0%} of the grades unreadable. Everything is in {output}"
-    )
-
-
-def share_ungraded(trajectories: list[Trajectory]) -> float:
-    """Return the share of answers and responses without a grade, in [0, 1]."""
-    due = graded = 0
-    for trajectory in trajectories:
-        due += len(trajectory.examinations) + len(trajectory.responses)
-        graded += sum(cell.feedback is not None for cell in trajectory.examinations)
-        graded += sum(grade is not None for grade in trajectory.grades)
-    return 1.0 - graded / due if due else 0.0
