@@ -107,10 +107,12 @@ class Parts:
                 teacher and student are the same object.
         """
         from reflectory.graphs.state import LoopContext
+        from reflectory.observability.calls import ObservedModel
 
         around = wrap or _unchanged
-        teacher = around(self.teacher)
-        student = teacher if self.student is self.teacher else around(self.student)
+        teacher = ObservedModel(around(self.teacher))
+        shared = self.student is self.teacher
+        student = teacher if shared else ObservedModel(around(self.student))
         return LoopContext(
             config=self.config,
             retriever=self.retriever,

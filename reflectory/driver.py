@@ -12,6 +12,7 @@ from langgraph.types import Command
 from reflectory.errors import UserError
 from reflectory.graphs.reflective_loop import LoopGraph, recursion_limit
 from reflectory.graphs.state import LoopContext, LoopState
+from reflectory.observability.place import observing
 
 Review = Callable[[Mapping[str, Any]], Any]
 
@@ -95,14 +96,16 @@ async def drive(
         saved = (await graph.aget_state(config)).values
         if saved.get("instruction") == instruction:
             state, entry = cast(LoopState, saved), None
+    levels = live.config.level_names
     while True:
-        async for namespace, mode, chunk in graph.astream(
-            entry, config, context=live, stream_mode=["updates", "values"], subgraphs=True
-        ):
-            if mode == "values" and not namespace:
-                state = cast(LoopState, chunk)
-            elif mode == "updates" and on_event is not None:
-                _tell(on_event, trajectory_id, cast(Mapping[str, Any], chunk))
+        with observing("reflective_loop", loop=trajectory_id, levels=levels):
+            async for namespace, mode, chunk in graph.astream(
+                entry, config, context=live, stream_mode=["updates", "values"], subgraphs=True
+            ):
+                if mode == "values" and not namespace:
+                    state = cast(LoopState, chunk)
+                elif mode == "updates" and on_event is not None:
+                    _tell(on_event, trajectory_id, cast(Mapping[str, Any], chunk))
         if "stop" in state and not (graph.checkpointer and live.config.review):
             return state
         pending = (await graph.aget_state(config)).interrupts if graph.checkpointer else ()

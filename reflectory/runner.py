@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,14 @@ from reflectory.errors import BackendError, OutputError, RunStopped, StorageErro
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
 from reflectory.models.defaults import describe_source
 from reflectory.models.device import describe_device
+from reflectory.observability import in_run
+from reflectory.observability.trace import recorder
 from reflectory.runs.cached_model import CachedModel, calls_for
 from reflectory.runs.checkpoints import open_checkpointer, prune
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction
 from reflectory.runs.manifest import ModelRecord
+from reflectory.runs.places import FILE_NAME, CallPlaces
 from reflectory.runs.scheduler import run_many
 from reflectory.runs.spending import open_ledger, spent_in
 from reflectory.runs.stopping import Stoppable
@@ -118,6 +122,7 @@ class _Session:
         self._directory: RunDirectory | None = None
         self._caches: list[CachedModel] = []
         self._saver: Any = None
+        self._observed: Callable[[], AbstractContextManager[None]] = nullcontext
         self._graph: LoopGraph | None = None
         self._retry_failed = False
 
@@ -143,6 +148,9 @@ class _Session:
             return self._caches[-1]
 
         self._live = self._parts.context(cached)
+        places = CallPlaces(directory.path / FILE_NAME)
+        stack.callback(places.close)
+        self._observed = partial(in_run, directory.path.name, recorder(places))
         self._saver = await stack.enter_async_context(
             open_checkpointer(directory.checkpoints_path, directory.config.checkpoints)
         )
@@ -183,7 +191,7 @@ class _Session:
             "metadata": item.metadata,
         }
         try:
-            with calls_for(item.id):
+            with calls_for(item.id), self._observed():
                 state = await drive(
                     self._graph_of_a_loop(),
                     self._live,

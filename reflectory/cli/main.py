@@ -16,6 +16,7 @@ from reflectory.cli import (
     index,
     models,
     run,
+    trace,
     train,
 )
 from reflectory.cli.common import DONE, INTERRUPTED, err
@@ -34,6 +35,7 @@ app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("index")(index.index)
 app.command("run")(run.run)
+app.command("trace")(trace.trace)
 app.command("dataset")(dataset.dataset)
 app.command("train")(train.train)
 app.command("improve")(improve.improve)
@@ -53,8 +55,11 @@ def run_command(arguments: list[str]) -> int:
     Only errors of reflectory's own kinds are turned into a message. Anything
     else is a bug and keeps its traceback.
     """
+    from reflectory.observability.spans import sent_from_environment
+
     try:
-        app(args=arguments, prog_name="reflectory")
+        with sent_from_environment():
+            app(args=arguments, prog_name="reflectory")
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else DONE
         if code == INTERRUPTED:

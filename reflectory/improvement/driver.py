@@ -13,6 +13,7 @@ from reflectory.errors import UserError
 from reflectory.graphs.round_state import RoundContext, RoundState
 from reflectory.graphs.self_improvement import RoundGraph, recursion_limit
 from reflectory.models.protocol import content_hash
+from reflectory.observability.place import in_run, observing
 
 OnRoundReview = Callable[[Mapping[str, Any]], Any]
 """Given what a person is asked to look at; returns ``True``, ``False`` or ``None`` (the
@@ -75,7 +76,8 @@ async def drive_rounds(
     if saved.next and not saved.interrupts and await _stands(saved.values, live, run):
         entry = None
     while True:
-        state = cast(RoundState, await graph.ainvoke(entry, config, context=live))
+        with in_run(run.name), observing("self_improvement"):
+            state = cast(RoundState, await graph.ainvoke(entry, config, context=live))
         pending = (await graph.aget_state(config)).interrupts
         if not pending:
             return state

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from reflectory.errors import IntegrityError
+from reflectory.models.notes import CALL_NOTES
 from reflectory.models.protocol import (
     Completion,
     Model,
@@ -110,7 +111,9 @@ class CachedModel(WrappedModel):
         ask: Callable[[Asked], Awaitable[Answered]],
     ) -> Answered:
         key = content_hash(self.fingerprint, kind, request.content())
-        loop = _LOOP.get()
+        loop, notes = _LOOP.get(), CALL_NOTES.get()
+        if notes is not None:
+            notes.key, notes.cached = key, True
         while True:
             recorded = self._cache.get(key)
             if recorded is not None:
@@ -128,6 +131,8 @@ class CachedModel(WrappedModel):
                 flight = self._flights[place] = _Flight(asyncio.create_task(coroutine))
             answer: Answered = await self._wait(place, flight)
             if not joined:
+                if notes is not None:
+                    notes.cached = False
                 return answer
             if getattr(answer, "finish", "") != "cancelled":
                 self.hits += 1

@@ -24,7 +24,7 @@ ORDER = [
     {"graphs"},
 ]
 # These read trajectories and never import graphs.
-READERS = {"runs", "training", "evaluation"}
+READERS = {"runs", "training", "evaluation", "observability"}
 BELOW = {room for level in ORDER for room in level}
 TOP = {
     "assembly",

@@ -1,0 +1,162 @@
+"""Nodes as LangGraph runs them: each sets the place of its calls, and may be a span.
+
+LangGraph tells its callbacks of every node, so no node knows of this. The handler is
+found through a context variable (LangChain's own hook for that), so it hears of the
+graphs of this package and of no other one in the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.tracers.context import register_configure_hook
+
+from reflectory.observability import spans
+from reflectory.observability.place import Place, current_place, move_to
+
+_log = logging.getLogger(__name__)
+_NODE_TAG = "graph:step:"
+
+
+@dataclass(slots=True)
+class _Open:
+    """A node that has begun, or a part of a graph under one."""
+
+    place: Place | None
+    began: float
+    span: spans.Span | None
+
+
+class NodeWatcher(AsyncCallbackHandler):
+    """Hears of every node of a graph that is observed; one object for all of them."""
+
+    run_inline = True  # in the task of the node, whose context it changes
+
+    def __init__(self) -> None:
+        self._open: dict[UUID, _Open] = {}
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Models of this package are observed where they are called."""
+        return True
+
+    @property
+    def ignore_chat_model(self) -> bool:
+        """The same."""
+        return True
+
+    @property
+    def ignore_retriever(self) -> bool:
+        """Retrieval is a node."""
+        return True
+
+    async def on_chain_start(
+        self,
+        serialized: dict[str, Any] | None,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note where a node begins; other parts of a graph (routes, branches) are passed over."""
+        around = None if parent_run_id is None else self._open.get(parent_run_id)
+        if not tags or not any(tag.startswith(_NODE_TAG) for tag in tags):
+            if around is not None and around.span is not None:
+                # A branch is a graph: its nodes are under the node that it is.
+                self._open[run_id] = _Open(None, 0.0, around.span)
+            return
+        step = str((metadata or {}).get("langgraph_node", kwargs.get("name") or ""))
+        # LangGraph may run a node in the task of the one before it, and tells of a node's
+        # end in another task: so nothing is taken back, and each node says all there is.
+        place = _place_of(step, inputs, current_place())
+        move_to(place)
+        span = spans.begin_node(place, under=around.span if around is not None else None)
+        if span is not None or _log.isEnabledFor(logging.DEBUG):
+            self._open[run_id] = _Open(place, time.perf_counter(), span)
+
+    async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a node is done."""
+        self._close(run_id, None)
+
+    async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a node failed; waiting for a person is no failure."""
+        from langgraph.errors import GraphBubbleUp
+
+        self._close(run_id, None if isinstance(error, GraphBubbleUp) else error)
+
+    def _close(self, run_id: UUID, error: BaseException | None) -> None:
+        node = self._open.pop(run_id, None)
+        if node is None or node.place is None:
+            return
+        spans.end(node.span, error)
+        seconds = round(time.perf_counter() - node.began, 6)
+        _log.debug(
+            "node %s", "finished" if error is None else "failed", extra=_said(node.place, seconds)
+        )
+
+
+def _said(place: Place, seconds: float) -> dict[str, Any]:
+    return {"place": place, "fields": {"seconds": seconds}}
+
+
+def _place_of(step: str, inputs: Any, outer: Place) -> Place:
+    """Return the place of a node from what it is given."""
+    state = inputs if isinstance(inputs, Mapping) else {}
+    t, j, response = state.get("t"), state.get("level"), state.get("response")
+    if t is None and response is not None:  # the grade of R_t
+        t = getattr(response, "iteration", None)
+    if t is None and step == "respond":  # R_0
+        t = 0
+    named = isinstance(j, int) and 0 <= j < len(outer.levels)
+    return replace(
+        outer,
+        step=step,
+        iteration=t if isinstance(t, int) else None,
+        level=outer.levels[j] if named and j is not None else None,
+        round=state["round"] if isinstance(state.get("round"), int) else outer.round,
+    )
+
+
+_watcher: ContextVar[NodeWatcher | None] = ContextVar("node_watcher", default=None)
+
+
+@cache
+def _the_watcher() -> NodeWatcher:
+    register_configure_hook(_watcher, inheritable=True)
+    return NodeWatcher()
+
+
+@contextmanager
+def observed_graph(name: str) -> Iterator[None]:
+    """Observe the graph that is run in the block, at the current place.
+
+    Args:
+        name: Name of the graph, for its span.
+    """
+    token = _watcher.set(_the_watcher())
+    place, began = current_place(), time.perf_counter()
+    _log.info("%s started", name, extra={"place": place, "fields": {}})
+    try:
+        with spans.graph(name, place):
+            yield
+    except BaseException as error:
+        fields = {"seconds": time.perf_counter() - began, "error": type(error).__name__}
+        _log.info("%s stopped", name, extra={"place": place, "fields": fields})
+        raise
+    else:
+        fields = {"seconds": time.perf_counter() - began}
+        _log.info("%s finished", name, extra={"place": place, "fields": fields})
+    finally:
+        _watcher.reset(token)
