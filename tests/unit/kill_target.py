@@ -12,7 +12,7 @@ WORLD = SyntheticWorld(skill=0.5, gain=0.4, levels=3)
 INSTRUCTIONS = ["What is known?", "What is unknown?", "What follows?"]
 
 
-def logged(model: ScriptedModel, log: Path) -> ScriptedModel:
+def logged(model: ScriptedModel, log: Path, delay: float = 0.02) -> ScriptedModel:
     """Return a slow model that writes down every call it is asked to make."""
 
     async def speak(request):
@@ -20,7 +20,7 @@ def logged(model: ScriptedModel, log: Path) -> ScriptedModel:
             file.write(f"{request.role}\t{request.seed}\t{request.segments[-1].text!r}\n")
         return (await model.complete(request)).text
 
-    return ScriptedModel(speak, name=model.fingerprint, delay_s=0.02)
+    return ScriptedModel(speak, name=model.fingerprint, delay_s=delay)
 
 
 def main(run: Path, log: Path) -> None:
