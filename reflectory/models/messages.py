@@ -11,6 +11,10 @@ from reflectory.models.thinking import split_thinking
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
 
+_LONGEST_TEXT = 100_000
+_LONGEST_TOKEN = 100
+"""Characters; some servers know no limit, and what they say is welcome within reason."""
+
 
 def messages_of(request: Request) -> list[BaseMessage]:
     """Return the prompt as messages; neighbours of one speaker become one message."""
@@ -29,9 +33,17 @@ def completion_of(message: AIMessage, request: Request) -> Completion:
     """Return what a chat model said, with thinking apart and cut at the stop strings.
 
     Raises:
-        BackendError: The provider's filter withheld the answer.
+        BackendError: The provider's filter withheld the answer, or it is far longer than a
+            server can have been asked for.
     """
     text, thought = _text_and_thinking(message)
+    most = _LONGEST_TEXT + _LONGEST_TOKEN * request.sampling.max_tokens
+    if len(text) > most:
+        raise BackendError(
+            f"an answer of {len(text)} characters came where {request.sampling.max_tokens} tokens "
+            "were asked for",
+            hint="does the server know the limit on new tokens?",
+        )
     text, tagged = split_thinking(text)
     stopped = False
     for stop in request.sampling.stop:

@@ -4,17 +4,81 @@ Its LoRA paths behave as the sources and documentation of vLLM, SGLang and llama
 """
 
 import json
+import random
 import re
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+FAULTS = (
+    "429",
+    "429 and when",
+    "500",
+    "502",
+    "503 and when",
+    "529",
+    "hangs",
+    "slow body",
+    "closed",
+    "cut in the middle",
+    "cut in the headers",
+    "html",
+    "empty",
+    "half of it",
+    "null",
+    "list",
+    "no choices",
+    "null choices",
+    "empty choices",
+    "no message",
+    "content is a number",
+    "usage is a list",
+    "an error that is no error",
+    "no text",
+    "huge",
+)
+"""Everything that a server, or what stands in front of it, may do instead of answering."""
+
+_BODIES = {
+    "html": "<html><body>Under maintenance</body></html>",
+    "empty": "",
+    "half of it": '{"id": "1", "choices": [{"index": 0, "mess',
+    "null": "null",
+    "list": "[1, 2]",
+    "no choices": "{}",
+    "null choices": '{"choices": null}',
+    "empty choices": '{"choices": []}',
+    "no message": '{"choices": [{}]}',
+    "content is a number": '{"choices": [{"message": {"role": "assistant", "content": 1}}]}',
+    "usage is a list": '{"choices": [{"message": {"role": "assistant", "content": "a"}}],'
+    ' "usage": []}',
+    "an error that is no error": '{"error": {"message": "overloaded", "code": 500}}',
+    "no text": "\xff\xfe",
+}
+
+
+def faults_at_random(seed: int, share: float, kinds=FAULTS) -> Callable[[dict], str | None]:
+    """Return what decides what goes wrong with each request: so many of them, at random."""
+    draw, lock = random.Random(seed), threading.Lock()
+
+    def fault(body: dict) -> str | None:
+        with lock:
+            return draw.choice(kinds) if draw.random() < share else None
+
+    return fault
 
 
 class Server(BaseHTTPRequestHandler):
     """Every instance answers one connection; what is remembered stands on the class."""
+
+    fault: Callable = staticmethod(lambda body: None)
+    hanging: float = 0.5
+    """Seconds for which a request that is not answered counts as in flight; clients wait longer."""
 
     reply: Callable = staticmethod(lambda body: (200, {}, "Hello."))
     kind: str = "plain"
@@ -26,6 +90,8 @@ class Server(BaseHTTPRequestHandler):
 
     seen: list
     asked: list
+    arrived: list
+    failed: list
     adapters: dict
     flight: dict
 
@@ -52,8 +118,16 @@ class Server(BaseHTTPRequestHandler):
             self.asked.append((self.path, body, self.headers.get("Authorization")))
             return self.moved()
         if self.path == "/v1/chat/completions":
+            self.arrived.append(time.monotonic())
             with self.flying():
-                return self.chat(body)
+                fault = self.fault(body)
+                if fault is None:
+                    return self.chat(body)
+                self.failed.append(fault)
+                if fault not in ("hangs", "slow body"):
+                    return self.fail(fault)
+                time.sleep(self.hanging)
+            return self.keep_waiting(in_bits=fault == "slow body")
         self.asked.append((self.path, body, self.headers.get("Authorization")))
         if self.path == "/v1/load_lora_adapter" and self.kind == "vLLM":
             return self.load_as_vllm(body)
@@ -66,10 +140,59 @@ class Server(BaseHTTPRequestHandler):
         with self.flight["lock"]:
             self.flight["now"] += 1
             self.flight["most"] = max(self.flight["most"], self.flight["now"])
-        time.sleep(self.pause)
-        with self.flight["lock"]:
-            self.flight["now"] -= 1
-        yield
+        try:
+            time.sleep(self.pause)
+            yield
+        finally:
+            with self.flight["lock"]:
+                self.flight["now"] -= 1
+
+    def fail(self, fault):
+        """Do one of ``FAULTS``."""
+        if fault == "closed":
+            return self.cut()
+        if fault == "cut in the headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: applic")
+            return self.cut()
+        if fault == "cut in the middle":
+            self.begin()
+            return self.cut()
+        if fault == "huge":
+            return self.send(200, self.answer({"model": "served"}, "ice and " * 50_000))
+        if fault in _BODIES:
+            kind = "text/html" if fault == "html" else "application/json"
+            return self.send(200, _BODIES[fault], {"Content-Type": kind}, encoding="latin-1")
+        status, _, when = fault.partition(" ")
+        return self.error(int(status), "not now", {"Retry-After": "0.05"} if when else None)
+
+    def cut(self):
+        """Close the connection, whatever was promised."""
+        self.wfile.flush()
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def begin(self):
+        """Send the beginning of an answer."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "10000")
+        self.end_headers()
+        self.wfile.write(b'{"id": "1", "choices": [')
+        self.wfile.flush()
+
+    def keep_waiting(self, *, in_bits):
+        """Answer nothing until the client has gone away, or send a byte now and then."""
+        self.close_connection = True
+        with suppress(OSError):
+            if in_bits:
+                self.begin()
+            for _ in range(3000):
+                # Readable means that the client has left, for it has nothing more to say.
+                if select.select([self.connection], [], [], 0.01)[0]:
+                    return
+                if in_bits:
+                    self.wfile.write(b" ")
 
     def chat(self, body):
         self.seen.append(body)
@@ -78,8 +201,12 @@ class Server(BaseHTTPRequestHandler):
         status, headers, content = self.reply(body)
         if status != 200:
             return self.error(status, content, headers)
+        return self.send(200, self.answer(body, content), headers)
+
+    def answer(self, body, content):
+        """Return a completion as the protocol has it."""
         message = {"role": "assistant", "content": content}
-        answer = {
+        return {
             "id": "1",
             "object": "chat.completion",
             "created": 0,
@@ -87,7 +214,6 @@ class Server(BaseHTTPRequestHandler):
             "choices": [{"index": 0, "message": message, "finish_reason": "length"}],
             "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
         }
-        return self.send(200, answer, headers)
 
     def load_as_vllm(self, body):
         name, folder = body["lora_name"], Path(body["lora_path"])
@@ -118,8 +244,8 @@ class Server(BaseHTTPRequestHandler):
         told = {"error": {"message": text, "code": None, "type": "x", "param": None}}
         return self.send(status, told, headers or {})
 
-    def send(self, status, answer, headers=None):
-        data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+    def send(self, status, answer, headers=None, encoding="utf-8"):
+        data = (answer if isinstance(answer, str) else json.dumps(answer)).encode(encoding)
         kind = "text/plain" if isinstance(answer, str) else "application/json"
         self.send_response(status)
         for name, value in {"Content-Type": kind, **(headers or {})}.items():
@@ -129,17 +255,26 @@ class Server(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+class _QuietServer(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        pass  # clients leave in the middle; that is what some tests are about
+
+
 @contextmanager
 def running_server(**settings) -> Iterator[type[Server]]:
     """Run a server of its own and hand over its class, with the address as ``url``."""
     memory = {
         "seen": [],
         "asked": [],
+        "arrived": [],
+        "failed": [],
         "adapters": {},
         "flight": {"now": 0, "most": 0, "lock": threading.Lock()},
     }
     handler = type("ThisServer", (Server,), {**memory, **settings})
-    running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    running = _QuietServer(("127.0.0.1", 0), handler)
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
     handler.url = f"http://127.0.0.1:{running.server_port}/v1"
     try:
