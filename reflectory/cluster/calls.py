@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reflectory.cluster.said import describe_error, error_from
 from reflectory.errors import ReflectoryError
 from reflectory.models.protocol import Model
-from reflectory.runs.cached_model import Answered, Asked, CachedModel
+from reflectory.runs.cached_model import Answered, Asked, CachedModel, current_loop
 from reflectory.runs.call_cache import CallCache
 
 Answers = dict[str, Any]
@@ -26,10 +27,28 @@ Answers = dict[str, Any]
 ``TAKEN``), ``kept`` (per call ``None`` where it was recorded now, else the response that
 was there first), or ``error``."""
 
-Exchange = Callable[
-    [str, Sequence[str], Sequence[dict[str, Any]], Sequence[str]], Awaitable[Answers]
-]
-"""One visit: who comes, keys to look up, calls to record, keys that were not called after all."""
+
+@dataclass
+class Visit:
+    """What a worker brings to the keeper, and wants to know.
+
+    Attributes:
+        worker: Who comes.
+        keys: Content hashes to look up; the worker makes the calls that nobody has made.
+        calls: Arguments of :meth:`~reflectory.runs.call_cache.CallCache.put`.
+        dropped: Keys that the worker was to make and gave up.
+        uses: Keys of recorded calls that served a loop, and the loop.
+    """
+
+    worker: str
+    keys: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    uses: list[tuple[str, str]] = field(default_factory=list)
+
+
+Exchange = Callable[[Visit], Awaitable[Answers]]
+"""A way to the keeper."""
 
 TAKEN = "taken"
 """Another worker is making this call now."""
@@ -54,30 +73,19 @@ class CallKeeper:
         self._cache = CallCache(Path(path))
         self._taken: dict[str, str] = {}
 
-    def exchange(
-        self,
-        worker: str,
-        keys: Sequence[str],
-        calls: Sequence[dict[str, Any]],
-        dropped: Sequence[str],
-    ) -> Answers:
-        """Record calls, and return what is known under keys.
-
-        Args:
-            worker: Who comes.
-            keys: Content hashes to look up; the worker makes those that nobody has made.
-            calls: Arguments of :meth:`~reflectory.runs.call_cache.CallCache.put`.
-            dropped: Keys that the worker was to make and gave up.
-        """
+    def exchange(self, visit: Visit) -> Answers:
+        """Record calls, and return what is known."""
         try:
-            for key in dropped:
-                self._release(key, worker)
+            for key in visit.dropped:
+                self._release(key, visit.worker)
             kept = []
-            for call in calls:
+            for call in visit.calls:
                 is_new = self._cache.put(**call)
                 kept.append(None if is_new else self._cache.get(call["key"]))
-                self._release(call["key"], worker)
-            return {"found": [self._look_up(key, worker) for key in keys], "kept": kept}
+                self._release(call["key"], visit.worker)
+            for key, loop in visit.uses:
+                self._cache.note_use(key, loop)
+            return {"found": [self._look_up(key, visit.worker) for key in visit.keys], "kept": kept}
         except ReflectoryError as error:
             return {"error": describe_error(error)}
 
@@ -116,6 +124,7 @@ class CallDesk:
         self._worker = worker
         self._exchange = exchange
         self._dropped: list[str] = []
+        self._uses: list[tuple[str, str]] = []
         self._keys: list[tuple[str, asyncio.Future[Any]]] = []
         self._calls: list[tuple[dict[str, Any], asyncio.Future[Any]]] = []
         self._visiting: asyncio.Task[None] | None = None
@@ -146,6 +155,11 @@ class CallDesk:
         self._dropped.append(key)
         self._go()
 
+    def note(self, key: str, loop: str) -> None:
+        """Note that a recorded call served a loop, too."""
+        self._uses.append((key, loop))
+        self._go()
+
     async def put(self, call: dict[str, Any]) -> dict[str, Any] | None:
         """Record a call; it is kept when this returns.
 
@@ -169,16 +183,21 @@ class CallDesk:
 
     async def _visit(self) -> None:
         """Visit the keeper until nobody waits any more."""
-        while self._keys or self._calls or self._dropped:
+        while self._keys or self._calls or self._dropped or self._uses:
             keys, self._keys = self._keys[:_MOST], self._keys[_MOST:]
             calls, self._calls = self._calls[:_MOST], self._calls[_MOST:]
-            dropped, self._dropped = self._dropped, []
+            visit = Visit(
+                self._worker,
+                [key for key, _ in keys],
+                [call for call, _ in calls],
+                self._dropped,
+                self._uses,
+            )
+            self._dropped, self._uses = [], []
             waiting = [future for _, future in (*keys, *calls)]
             self.visits += 1
             try:
-                said = await self._exchange(
-                    self._worker, [key for key, _ in keys], [call for call, _ in calls], dropped
-                )
+                said = await self._exchange(visit)
                 if "error" in said:
                     raise error_from(said["error"])
             except Exception as error:  # noqa: BLE001 - whoever waits gets it, whatever it is
@@ -207,7 +226,7 @@ class DeskModel(CachedModel):
     """
 
     def __init__(self, model: Model, desk: CallDesk) -> None:
-        super().__init__(model, _Elsewhere())  # type: ignore[arg-type]
+        super().__init__(model, _Elsewhere(desk))  # type: ignore[arg-type]
         self._desk = desk
 
     async def _ask(
@@ -222,6 +241,7 @@ class DeskModel(CachedModel):
         if recorded is not None:
             self.hits += 1
             self.misses -= 1
+            self._note(key, current_loop())
             return self._parse(recorded, answer_type)
         began = time.perf_counter()
         try:
@@ -240,6 +260,7 @@ class DeskModel(CachedModel):
             "request": request.content(),
             "response": answer.model_dump(mode="json"),
             "seconds": time.perf_counter() - began,
+            "loop": current_loop(),
         }
         # Paid for, so it is recorded even when whoever asked is cancelled meanwhile.
         earlier = await asyncio.shield(self._desk.put(call))
@@ -251,5 +272,12 @@ class _Elsewhere:
 
     path = Path("calls.sqlite")
 
+    def __init__(self, desk: CallDesk) -> None:
+        self._desk = desk
+
     def get(self, key: str) -> None:
         """Know nothing; the keeper is asked in the call's flight."""
+
+    def note_use(self, key: str, loop: str) -> None:
+        """Let the keeper note it."""
+        self._desk.note(key, loop)

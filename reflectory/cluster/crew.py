@@ -17,6 +17,8 @@ from reflectory.runs.instructions import Instruction
 _LOG = logging.getLogger(__name__)
 _FAILED_STARTS = 5
 """Starts that may fail one after the other before the run stops."""
+_STARTING_PAUSE_S = 0.5
+"""Before the next try of a start that failed; doubled each time."""
 _LONGEST_WAIT_S = 30.0
 
 
@@ -77,10 +79,11 @@ class Crew:
         self._tasks: set[asyncio.Task[None]] = set()
         self._change = asyncio.Condition()
         self._facts: dict[str, Any] | None = None
-        self._door: Any = None
+        self._doors: tuple[Any, ...] = ()
         self._open = asyncio.Event()
         self._stopped: BaseException | None = None
         self._failed_starts = 0
+        self._starting_pause_s = _STARTING_PAUSE_S
         self._hired = 0
         self.deaths = 0
 
@@ -97,13 +100,13 @@ class Crew:
         assert self._facts is not None
         return self._facts
 
-    def begin(self, door: Any) -> None:
+    def begin(self, *doors: Any) -> None:
         """Let the workers take up work.
 
         Args:
-            door: The way to the keeper of calls, ``None`` without a run directory.
+            *doors: The ways to the keepers of calls and of the budget, ``None`` for none.
         """
-        self._door = door
+        self._doors = doors
         self._open.set()
 
     async def run(self, item: Instruction) -> dict[str, Any]:
@@ -216,8 +219,9 @@ class Crew:
         _LOG.warning("a worker was lost and is replaced: %s", _first_line(error))
         place.actor, place.busy, place.ready = None, 0, False
         self._dismiss(actor)  # one that is only out of reach must not come back
-        if self._door is not None:
-            self._door.forget(place.name)
+        for door in self._doors:
+            if door is not None:
+                door.forget(place.name)
         self._spawn(self._fill(place))
 
     async def _fill(self, place: _Place) -> None:
@@ -233,7 +237,7 @@ class Crew:
                     await self._open.wait()
                     self._hired += 1
                     place.name = f"worker {self._hired}"
-                    await actor.begin.remote(place.name, self._door)
+                    await actor.begin.remote(place.name, *self._doors)
                 except self._passing as error:
                     await self._start_failed(place, actor, error)
                     continue
@@ -259,7 +263,8 @@ class Crew:
                 hint="look into Ray's logs (often memory); the same command goes on",
             ) from error
         _LOG.warning("a worker did not come up: %s", _first_line(error))
-        await asyncio.sleep(min(_LONGEST_WAIT_S, 0.5 * 2**self._failed_starts))
+        pause_s = self._starting_pause_s * 2 ** max(0, self._failed_starts - 1)
+        await asyncio.sleep(min(_LONGEST_WAIT_S, pause_s))
 
     async def _compare(self, said: dict[str, Any]) -> None:
         """Remember the first worker's facts and refuse one that would say other things.

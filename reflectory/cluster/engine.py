@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reflectory.background import BACKGROUND
+from reflectory.cluster.budget import price_list
 from reflectory.cluster.crew import Crew, WorkerLost
 from reflectory.cluster.runtime import (
     hire_worker,
@@ -17,17 +18,21 @@ from reflectory.cluster.runtime import (
     pack,
     ray_cluster,
     start_keeper,
+    start_ledger,
 )
-from reflectory.cluster.worker import MakeLoop
-from reflectory.config import RunConfig
+from reflectory.cluster.worker import MakeLoop, Terms
+from reflectory.config import BudgetConfig, RunConfig
 from reflectory.config.cluster import ClusterConfig
 from reflectory.errors import UserError
 from reflectory.graphs.outcome import failed_trajectory
 from reflectory.runs.belonging import refuse_foreign
+from reflectory.runs.budget import Spent
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction, read_instructions
 from reflectory.runs.manifest import ModelRecord
 from reflectory.runs.scheduler import run_many
+from reflectory.runs.spending import spent_before, spent_in
+from reflectory.runs.stopping import Stoppable
 from reflectory.types import Trajectory
 
 
@@ -65,7 +70,8 @@ class ClusterRunner:
         """Yield a trajectory per instruction, as they finish.
 
         Args:
-            items: Read lazily, never more in flight than all workers run at once.
+            items: Read lazily, never more in flight than all workers run at once. A
+                :class:`~reflectory.runs.stopping.Stoppable` may end early.
             concurrency: Loops at the same time in each worker, at least 1.
             output: Run directory on this machine's disk; what is finished there is
                 yielded from it, whichever engine made it.
@@ -85,9 +91,10 @@ class ClusterRunner:
             await asyncio.to_thread(refuse_foreign, Path(output))
         async with AsyncExitStack() as stack:
             ray = stack.enter_context(ray_cluster(self._cluster))
-            packed = pack(ray, self._make_loop)
+            budget = self._settings.budget if self._settings else BudgetConfig()
+            terms = Terms(pack(ray, self._make_loop), self._cluster.workers, budget)
             crew = Crew(
-                lambda: hire_worker(ray, packed, self._cluster, concurrency),
+                lambda: hire_worker(ray, terms, self._cluster, concurrency),
                 lambda actor: ray.kill(actor, no_restart=True),
                 lost_errors(ray),
                 self._cluster,
@@ -95,16 +102,19 @@ class ClusterRunner:
             )
             stack.push_async_callback(crew.aclose)
             session = _Session(self._settings, self._cluster, crew, await crew.start())
-            door = None
+            keeper = ledger = None
             if output is not None:
                 directory = session.use_directory(stack, Path(output), retry_failed)
-                door = start_keeper(ray, directory.calls.path)
-            crew.begin(door)
+                keeper = start_keeper(ray, directory.calls.path)
+            if budget.limits:
+                ledger = start_ledger(ray, budget, session.spent_before())
+            crew.begin(keeper, ledger)
             limit = concurrency * self._cluster.workers
             async with aclosing(run_many(items, session.trajectory_for, concurrency=limit)) as done:
                 async for trajectory in done:
                     yield trajectory
-            session.finish()
+            if not (isinstance(items, Stoppable) and items.left):
+                session.finish()
 
 
 class _Session:
@@ -123,6 +133,7 @@ class _Session:
         self._facts = facts
         self._directory: RunDirectory | None = None
         self._retry_failed = False
+        self._prices = price_list(self._settings.budget, facts["prices"])
 
     def use_directory(self, stack: AsyncExitStack, path: Path, retry_failed: bool) -> RunDirectory:
         """Keep everything in a run directory from here on."""
@@ -138,6 +149,15 @@ class _Session:
         self._directory, self._retry_failed = directory, retry_failed
         stack.callback(self._update_manifest, False)
         return directory
+
+    def spent_before(self) -> Spent:
+        """Return what earlier sessions spent of the budget.
+
+        Raises:
+            UserError: The cost is limited and a price is unknown.
+        """
+        models = set(self._facts["prices"])
+        return spent_before(self._settings.budget, self._prices, models, self._directory)
 
     async def trajectory_for(self, item: Instruction) -> Trajectory:
         """Return the trajectory of an instruction, from the directory if it is there."""
@@ -177,6 +197,7 @@ class _Session:
         self._directory.update_manifest(
             hits=sum(worker["hits"] for worker in counts),
             engines=engines,
+            spent=spent_in(self._directory, self._prices).figures,
             finished=finished or self._directory.manifest.finished is not None,
         )
 

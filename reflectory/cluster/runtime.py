@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
 
-from reflectory.cluster.calls import Answers, CallKeeper
-from reflectory.cluster.worker import LoopWorker, MakeLoop
+from reflectory.cluster.budget import LedgerKeeper
+from reflectory.cluster.calls import Answers, CallKeeper, Visit
+from reflectory.cluster.worker import LoopWorker, MakeLoop, Terms
+from reflectory.config import BudgetConfig
 from reflectory.config.cluster import ClusterConfig
 from reflectory.errors import BackendError, UserError
+from reflectory.runs.budget import Spent
 
 _OBJECT_STORE = 100 * 1024 * 1024
 """Bytes of shared memory of a cluster that is started here; trajectories are what goes there."""
+_MOST_WAITING = 10_000
+"""Calls of all workers together that may wait for room in the budget."""
 
 
 def load_ray() -> Any:
@@ -103,12 +108,12 @@ def pack(ray: Any, make_loop: MakeLoop) -> bytes:
         ) from error
 
 
-def hire_worker(ray: Any, make_loop: bytes, config: ClusterConfig, concurrency: int) -> Any:
+def hire_worker(ray: Any, terms: Terms, config: ClusterConfig, concurrency: int) -> Any:
     """Ask Ray for a worker's process; it comes up when there is room for it.
 
     Args:
         ray: The module.
-        make_loop: What :func:`pack` returned.
+        terms: What the worker is told of the run.
         config: What a worker needs.
         concurrency: Loops of a worker at the same time.
     """
@@ -121,7 +126,7 @@ def hire_worker(ray: Any, make_loop: bytes, config: ClusterConfig, concurrency: 
         "max_task_retries": 0,
         "scheduling_strategy": "SPREAD",
     }
-    return ray.remote(LoopWorker).options(**options).remote(make_loop)
+    return ray.remote(LoopWorker).options(**options).remote(terms)
 
 
 def lost_errors(ray: Any) -> tuple[type[BaseException], ...]:
@@ -145,16 +150,38 @@ class KeeperDoor:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def __call__(
-        self,
-        worker: str,
-        keys: Sequence[str],
-        calls: Sequence[dict[str, Any]],
-        dropped: Sequence[str],
-    ) -> Answers:
+    async def __call__(self, visit: Visit) -> Answers:
         """Visit the keeper; a keeper that is being started again is waited for."""
-        visit: Awaitable[Answers] = self._actor.exchange.remote(worker, keys, calls, dropped)
-        return await visit
+        said: Awaitable[Answers] = self._actor.exchange.remote(visit)
+        return await said
+
+    def forget(self, worker: str) -> None:
+        """Tell the keeper that a worker died, and wait for nothing."""
+        self._actor.forget.remote(worker)
+
+
+class BudgetDoor:
+    """The way of a worker to the run's ledger; pickled into each worker.
+
+    Args:
+        actor: Handle of the ledger's keeper.
+    """
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def reserve(
+        self, worker: str, number: int, tokens: int, cost: float | None
+    ) -> dict[str, Any] | None:
+        """Hold what a call may use."""
+        said: Awaitable[dict[str, Any] | None] = self._actor.reserve.remote(
+            worker, number, tokens, cost
+        )
+        return await said
+
+    def settle(self, worker: str, number: int, tokens: int, cost: float | None) -> None:
+        """Tell what it did use, and wait for nothing."""
+        self._actor.settle.remote(worker, number, tokens, cost)
 
     def forget(self, worker: str) -> None:
         """Tell the keeper that a worker died, and wait for nothing."""
@@ -163,13 +190,29 @@ class KeeperDoor:
 
 def start_keeper(ray: Any, path: Path) -> KeeperDoor:
     """Start the keeper of calls on this machine, beside the file."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {
-        "num_cpus": 0,
+        **_beside_this_process(ray),
         "max_restarts": -1,
         "max_task_retries": -1,  # visits may be repeated: what is there first stays
-        "scheduling_strategy": here,
     }
     return KeeperDoor(ray.remote(CallKeeper).options(**options).remote(str(path)))
+
+
+def start_ledger(ray: Any, limits: BudgetConfig, before: Spent) -> BudgetDoor:
+    """Start the keeper of the budget on this machine.
+
+    It is not started again when it dies, because it alone knows what is spent: the run
+    stops, and goes on with what is recorded.
+    """
+    options = {**_beside_this_process(ray), "max_concurrency": _MOST_WAITING}
+    return BudgetDoor(ray.remote(LedgerKeeper).options(**options).remote(limits, before))
+
+
+def _beside_this_process(ray: Any) -> dict[str, Any]:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    return {
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
+    }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import reflectory
+from reflectory.cluster.budget import LedgerDoor, SharedLedger, prices_of
 from reflectory.cluster.calls import CallDesk, DeskModel, Exchange
 from reflectory.cluster.said import describe_error
+from reflectory.config import BudgetConfig, RemoteConfig
 from reflectory.driver import check_instruction, drive
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
@@ -17,9 +20,26 @@ from reflectory.loop import ReflectiveLoop
 from reflectory.models.device import describe_device
 from reflectory.models.protocol import Model
 from reflectory.runner import model_records, run_config_of
+from reflectory.runs.cached_model import calls_for
 from reflectory.runs.instructions import Instruction
+from reflectory.runs.spending import open_ledger
 
 MakeLoop = Callable[[], ReflectiveLoop]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every worker of a run is told before it starts.
+
+    Attributes:
+        make_loop: What makes the loop, as cloudpickle wrote it.
+        workers: How many there are, to share what a server allows.
+        budget: Of the run.
+    """
+
+    make_loop: bytes
+    workers: int
+    budget: BudgetConfig
 
 
 class LoopWorker:
@@ -29,11 +49,11 @@ class LoopWorker:
     asked. Its answers are plain data, errors included (:mod:`reflectory.cluster.said`).
 
     Args:
-        make_loop: What makes the loop, as cloudpickle wrote it; called once, in this process.
+        terms: What it is told of the run.
     """
 
-    def __init__(self, make_loop: bytes) -> None:
-        self._packed = make_loop
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
         self._models: list[DeskModel] = []
 
     async def open(self) -> dict[str, Any]:
@@ -42,7 +62,7 @@ class LoopWorker:
         Returns:
             ``identity`` (fingerprints by part), ``models`` (records for the
             manifest), ``settings`` (the configuration, where the loop is all that is
-            known of it), ``version``, ``device``, ``place``; or ``error``.
+            known of it), ``prices``, ``version``, ``device``, ``place``; or ``error``.
         """
         try:
             self._loop = self._make()
@@ -53,6 +73,9 @@ class LoopWorker:
                 )
             self._parts = await self._loop.aopen()
             await self._parts.retriever.prepare()
+            sources, parts = self._loop.sources, self._parts
+            named = ((parts.teacher, sources.teacher), (parts.student, sources.student))
+            self._prices = open_ledger(self._terms.budget, named).prices
         except (UserError, BackendError, OutputError) as error:
             return {"error": describe_error(error)}
         self._fingerprints = self._parts.fingerprints()
@@ -63,6 +86,7 @@ class LoopWorker:
             "settings": run_config_of(self._loop.sources, self._loop.config).model_dump(
                 mode="json"
             ),
+            "prices": prices_of(self._prices, self._fingerprints),
             "version": reflectory.__version__,
             "device": str(describe_device()),
             "place": f"process {os.getpid()} on {socket.gethostname()}",
@@ -72,28 +96,39 @@ class LoopWorker:
         from ray import cloudpickle
 
         try:
-            make_loop: MakeLoop = cloudpickle.loads(self._packed)
+            make_loop: MakeLoop = cloudpickle.loads(self._terms.make_loop)
         except (ImportError, AttributeError) as error:
             raise UserError(
                 f"a worker cannot read make_loop: {error}",
                 hint="define it where the workers can import it, install that package on them, "
                 "or put its folder into PYTHONPATH",
             ) from error
-        return make_loop()
+        loop = make_loop()
+        if loop.sources.remote is not None:
+            loop.sources = replace(
+                loop.sources, remote=share_of(loop.sources.remote, self._terms.workers)
+            )
+        return loop
 
-    async def begin(self, name: str, exchange: Exchange | None) -> None:
+    async def begin(
+        self, name: str, exchange: Exchange | None = None, door: LedgerDoor | None = None
+    ) -> None:
         """Take up work.
 
         Args:
             name: Of this worker, among all that the run ever has.
-            exchange: The way to the keeper, where there is a run directory.
+            exchange: The way to the keeper of calls, where there is a run directory.
+            door: The way to the ledger, where there is a limit.
         """
         desk = None if exchange is None else CallDesk(name, exchange)
+        budget = self._terms.budget
+        ledger = None if door is None else SharedLedger(name, door, budget, self._prices)
 
         def wrap(model: Model) -> Model:
+            limited = model if ledger is None else ledger.around(model)
             if desk is None:
-                return model
-            self._models.append(DeskModel(model, desk))
+                return limited
+            self._models.append(DeskModel(limited, desk))
             return self._models[-1]
 
         self._live = self._parts.context(wrap)
@@ -113,7 +148,8 @@ class LoopWorker:
             "metadata": item.metadata,
         }
         try:
-            state = await drive(self._graph, self._live, check_instruction(item.text), item.id)
+            with calls_for(item.id):
+                state = await drive(self._graph, self._live, check_instruction(item.text), item.id)
             trajectory = trajectory_of(state, self._loop.config, **common)
         except (RunStopped, StorageError) as error:
             return {"error": describe_error(error), **self._counts()}
@@ -130,3 +166,23 @@ class LoopWorker:
         if len(engines) == 2 and engines["teacher"] == engines["student"]:
             engines = {"teacher and student": engines["teacher"]}
         return {"hits": sum(m.hits for m in self._models), "engines": engines}
+
+
+def share_of(remote: RemoteConfig, workers: int) -> RemoteConfig:
+    """Return a worker's share of what one model may be asked, all workers together.
+
+    Args:
+        remote: For the whole run.
+        workers: How many share it; each gets at least 1 of everything.
+    """
+
+    def part(bound: int | None) -> int | None:
+        return None if bound is None else max(1, bound // workers)
+
+    return remote.model_copy(
+        update={
+            "max_concurrency": part(remote.max_concurrency),
+            "requests_per_minute": part(remote.requests_per_minute),
+            "tokens_per_minute": part(remote.tokens_per_minute),
+        }
+    )

@@ -109,6 +109,10 @@ class PriceList:
         """
         self._known[_bare(model.fingerprint)] = self._find(model, named)
 
+    def tell(self, fingerprint: str, price: Price | None) -> None:
+        """Take over what another process found out about a model's price."""
+        self._known[_bare(fingerprint)] = price
+
     def of(self, fingerprint: str) -> Price | None:
         """Return the price of a model by its fingerprint, or ``None`` when it is unknown.
 

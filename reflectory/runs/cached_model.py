@@ -45,6 +45,11 @@ def calls_for(loop: str) -> Iterator[None]:
         _LOOP.reset(token)
 
 
+def current_loop() -> str | None:
+    """Return the id of the loop that calls are made for here and now, where there is one."""
+    return _LOOP.get()
+
+
 class _Flight:
     """A call that is being made, and how many wait for it."""
 

@@ -37,9 +37,31 @@ def open_ledger(
     for model, named in models:
         prices.know(model, named)
         fingerprints.add(model.fingerprint)
+    return Ledger(
+        limits, before=spent_before(limits, prices, fingerprints, directory), prices=prices
+    )
+
+
+def spent_before(
+    limits: BudgetConfig,
+    prices: PriceList,
+    fingerprints: set[str],
+    directory: RunDirectory | None,
+) -> Spent:
+    """Return what earlier sessions spent.
+
+    Args:
+        limits: The budget.
+        prices: Prices of the models.
+        fingerprints: The models that will be called.
+        directory: The run directory, where there is one.
+
+    Raises:
+        UserError: The cost is limited and a price is unknown.
+    """
     before = Spent()
     if directory is not None:
-        fingerprints |= set(directory.calls.by_model())
+        fingerprints = fingerprints | set(directory.calls.by_model())
         before = spent_in(directory, prices, session=False)
     unknown = sorted(name for name in fingerprints if prices.of(name) is None)
     if limits.cost is not None and unknown:
@@ -48,7 +70,7 @@ def open_ledger(
             hint="name its price in a file and the file in budget.prices (--prices); "
             "see docs/budget.md",
         )
-    return Ledger(limits, before=before, prices=prices)
+    return before
 
 
 def spent_in(directory: RunDirectory, prices: PriceList, *, session: bool = True) -> Spent:

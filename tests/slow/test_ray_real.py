@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +19,21 @@ ray = pytest.importorskip("ray", reason='the engine ray is not installed: "refle
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray_target import ASKED, CLUSTER, make_loop  # noqa: E402
 
+from reflectory.background import BACKGROUND  # noqa: E402
 from reflectory.cluster import ClusterRunner, map_on_ray  # noqa: E402
-from reflectory.errors import RunDirectoryError, RunStopped, UserError  # noqa: E402
-from reflectory.runs import CallCache, RunView  # noqa: E402
+from reflectory.config import BudgetConfig, RunConfig  # noqa: E402
+from reflectory.errors import (  # noqa: E402
+    BudgetSpent,
+    RunDirectoryError,
+    RunStopped,
+    StorageError,
+    UserError,
+)
+from reflectory.runs import CallCache, RunDirectory, RunView, read_instructions  # noqa: E402
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
+SPREAD = CLUSTER.model_copy(update={"cpus": 1.0})  # so that there is one worker on each node
 NODE = {"object_store_memory": 80 * 1024 * 1024, "include_dashboard": False}
 
 
@@ -32,25 +42,34 @@ def default_models():
     """Need no models here."""
 
 
-@pytest.fixture(autouse=True)
-def _readable_by_workers(monkeypatch):
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture(scope="module", autouse=True)
+def _readable_by_workers():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
-@pytest.fixture
-def cluster():
-    """Yield a cluster whose head has no room for workers and whose two others have room for two."""
+@contextmanager
+def nodes():
+    """Start a cluster whose head has no room for workers and whose two others have room for two."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
-    made.add_node(num_cpus=1, **NODE)
-    made.add_node(num_cpus=1, **NODE)
-    ray.init(address=made.address, log_to_driver=False)
     try:
+        for _ in range(2):
+            made.add_node(num_cpus=1, **NODE)
+        ray.init(address=made.address, log_to_driver=False)
         yield made
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Yield a cluster that no test takes a node from."""
+    with nodes() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +95,27 @@ def recorded_in(run):
         return connection.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
 
 
+# Before those that share a cluster: a process is connected to one at a time.
+def test_a_node_that_is_killed_in_the_middle_loses_nothing(tmp_path, alone):
+    run, log = tmp_path / "run", tmp_path / "log"
+    found, before = [], 0
+    make = partial(make_loop, log, 0.05)
+    with nodes() as cluster:
+        for trajectory in map_on_ray(make, ASKED, concurrency=2, output=run, cluster=SPREAD):
+            found.append(trajectory)
+            if len(found) == 3:
+                before = len(log.read_text().splitlines())
+                cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    assert by_id(found) == by_id(RunView.read(run).trajectories) == alone
+    calls, _ = calls_of(log)
+    # Made twice at most: what was in flight on that node, two loops of two levels each.
+    assert before and sum(calls.values()) - len(calls) <= 2 * 2 * 2
+
+
 def test_two_nodes_say_what_one_machine_says_and_either_goes_on(cluster, tmp_path, alone):
     run, log = tmp_path / "run", tmp_path / "log"
     make = partial(make_loop, log, 0.02)
-    spread = CLUSTER.model_copy(update={"cpus": 1.0})  # so that there is one on each node
-    assert by_id(map_on_ray(make, ASKED, concurrency=2, output=run, cluster=spread)) == alone
+    assert by_id(map_on_ray(make, ASKED, concurrency=2, output=run, cluster=SPREAD)) == alone
     calls, processes = calls_of(log)
     assert set(calls.values()) == {1} and len(processes) == 2 and min(processes.values()) > 10
     view = RunView.read(run)
@@ -92,23 +127,6 @@ def test_two_nodes_say_what_one_machine_says_and_either_goes_on(cluster, tmp_pat
     assert len(by_id(make().map(more, output=run))) == len(more)
     assert by_id(map_on_ray(make, more, workers=1, output=run)).keys() >= alone.keys()
     assert set(calls_of(log)[0].values()) == {1}
-
-
-def test_a_node_that_is_killed_in_the_middle_loses_nothing(cluster, tmp_path, alone):
-    run, log = tmp_path / "run", tmp_path / "log"
-    found, before = [], 0
-    stream = map_on_ray(
-        partial(make_loop, log, 0.05), ASKED, concurrency=2, output=run, cluster=CLUSTER
-    )
-    for trajectory in stream:
-        found.append(trajectory)
-        if len(found) == 3:
-            before = len(log.read_text().splitlines())
-            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-    assert by_id(found) == by_id(RunView.read(run).trajectories) == alone
-    calls, _ = calls_of(log)
-    # Made twice at most: what was in flight on that node, two loops of two levels each.
-    assert before and sum(calls.values()) - len(calls) <= 2 * 2 * 2
 
 
 def test_a_worker_that_is_killed_is_replaced(cluster, tmp_path, alone):
@@ -225,10 +243,6 @@ def test_workers_that_differ_are_refused(cluster, tmp_path):
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(tmp_path, cluster, monkeypatch):
-    from reflectory.background import BACKGROUND
-    from reflectory.errors import StorageError
-    from reflectory.runs import RunDirectory, read_instructions
-
     record, count = RunDirectory.record, []
 
     def full(self, trajectory):
@@ -246,6 +260,34 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(tmp_path, cluster, 
             list(BACKGROUND.iterate(stream))
     assert len(RunView.read(tmp_path / "run").trajectories) >= 2
     assert len(list(map_on_ray(make_loop, ASKED, output=tmp_path / "run", cluster=CLUSTER))) == 12
+
+
+def test_workers_together_keep_to_a_budget(cluster, tmp_path, alone):
+    run, log = tmp_path / "run", tmp_path / "log"
+    make = partial(make_loop, log, 0.01)
+    items = list(read_instructions(ASKED))
+
+    def go_on(calls):
+        settings = RunConfig(
+            teacher="object",
+            student="object",
+            embedder="object",
+            loop=make_loop().config,
+            budget=BudgetConfig(calls=calls),
+        )
+        stream = ClusterRunner(make, CLUSTER, settings=settings).stream(
+            items, concurrency=2, output=run
+        )
+        return list(BACKGROUND.iterate(stream))
+
+    with pytest.raises(BudgetSpent, match="40 calls"):
+        go_on(40)
+    assert sum(calls_of(log)[0].values()) == 40 == recorded_in(run)
+    assert RunView.read(run).manifest.totals.spent["calls"] == 40
+    with pytest.raises(BudgetSpent, match="60 calls"):
+        go_on(60)
+    assert by_id(go_on(100_000)) == alone
+    assert set(calls_of(log)[0].values()) == {1}
 
 
 def test_the_command_line_runs_on_ray(tmp_path):
