@@ -18,6 +18,7 @@ from reflectory.models.defaults import describe_source
 from reflectory.models.device import describe_device
 from reflectory.observability import in_run
 from reflectory.observability.trace import recorder
+from reflectory.planning import PLAN, note_plan, plan_of_parts
 from reflectory.runs.cached_model import CachedModel, calls_for
 from reflectory.runs.checkpoints import open_checkpointer, prune
 from reflectory.runs.directory import RunDirectory
@@ -95,6 +96,7 @@ class Runner:
             session = _Session(self, parts)
             if output is not None:
                 await session.use_directory(stack, Path(output), retry_failed)
+                session.note_plan(getattr(items, "total", None))
             else:
                 session.use_memory()
             results = run_many(items, session.trajectory_for, concurrency=concurrency)
@@ -155,6 +157,16 @@ class _Session:
             open_checkpointer(directory.checkpoints_path, directory.config.checkpoints)
         )
         stack.callback(self._update_manifest, False)
+
+    def note_plan(self, instructions: int | None) -> None:
+        """Keep what the run should take, to be shown beside what it takes; once per directory."""
+        runner, directory = self._runner, self._directory
+        if directory is None or (directory.path / PLAN).exists():
+            return
+        plan = plan_of_parts(
+            runner.settings, self._parts, runner.sources, instructions=instructions or 1
+        )
+        note_plan(directory.path, plan)
 
     def use_memory(self) -> None:
         """Keep nothing; a budget holds nevertheless."""

@@ -15,6 +15,7 @@ from reflectory.cli import (
     improve,
     index,
     models,
+    plan,
     run,
     trace,
     train,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.command("plan")(plan.plan)
 app.command("index")(index.index)
 app.command("run")(run.run)
 app.command("trace")(trace.trace)

@@ -6,6 +6,7 @@ Importing this module is cheap; torch is loaded when a model is made.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 64
 """Completions that are written together; more gain little and take memory."""
+
+_LOOKED_UP = ("embed_tokens", "wte", "wpe")
+"""How input embeddings are called, which are looked up and not multiplied with."""
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,13 @@ class LocalModel:
         """Return what the calls of each role took until now."""
         with self._lock:
             return dict(self._statistics)
+
+    @property
+    def parameters(self) -> int:
+        """N: the weights that each token is multiplied with, so without the input embedding."""
+        # Where input and output embedding are one, it is multiplied with at the output.
+        shapes = self._facts.shapes.items()
+        return sum(math.prod(shape) for name, shape in shapes if not name.endswith(_LOOKED_UP))
 
     def engine_stats(self) -> dict[str, float]:
         """Return what the engine has computed for all its models.

@@ -42,7 +42,7 @@ far a run gets and not what is said in it; more instructions may join a run, bec
 each is derived from its text and place."""
 
 _BEFORE_MANIFEST = frozenset(
-    {"config.yaml", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
+    {"config.yaml", "plan.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
 )
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|SECRET_KEY|ACCESS_KEY|PASSWORD)$")
 _PASSWORD_IN_ADDRESS = re.compile(r"://[^/\s:@]+:[^/\s@]+@")

@@ -17,11 +17,13 @@ class Stoppable(Iterator[Item]):
         asked: Set, by whatever thread, when no more of them may be begun.
 
     Attributes:
+        total: How many there are, where ``items`` says so; else ``None``.
         left: Whether items were left because it was asked for; ``False`` where the
             last one had been given out by then.
     """
 
     def __init__(self, items: Iterable[Item], asked: threading.Event) -> None:
+        self.total: int | None = getattr(items, "total", None)
         self.left = False
         self._items = iter(items)
         self._asked = asked

@@ -16,7 +16,18 @@ def output_of(capfd, arguments):
     return code, captured.out, captured.err
 
 
-VERBS = ["demo", "check", "index", "run", "dataset", "train", "improve", "evaluate", "export"]
+VERBS = [
+    "demo",
+    "check",
+    "plan",
+    "index",
+    "run",
+    "dataset",
+    "train",
+    "improve",
+    "evaluate",
+    "export",
+]
 VERBS += ["models"]
 
 

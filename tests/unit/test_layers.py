@@ -37,6 +37,7 @@ TOP = {
     "evaluator",
     "improvement",
     "loop",
+    "planning",
     "report",
     "runner",
     "studio",

@@ -1,0 +1,31 @@
+"""What a run takes before it begins, and beside it what it took.
+
+Nothing heavy is imported; models are loaded for a probe alone.
+"""
+
+from reflectory.planning.calls import GraderKind, LoopCalls, count_calls, grader_kind
+from reflectory.planning.forecast import Forecast, Need, RunPlan, plan_run
+from reflectory.planning.making import plan_of_names, plan_of_parts
+from reflectory.planning.probe import Probe, RoleProbe, probe_run
+from reflectory.planning.record import PLAN, Comparison, compare, note_plan, read_plan
+
+__all__ = [
+    "PLAN",
+    "Comparison",
+    "Forecast",
+    "GraderKind",
+    "LoopCalls",
+    "Need",
+    "Probe",
+    "RoleProbe",
+    "RunPlan",
+    "compare",
+    "count_calls",
+    "grader_kind",
+    "note_plan",
+    "plan_of_names",
+    "plan_of_parts",
+    "plan_run",
+    "probe_run",
+    "read_plan",
+]

@@ -1,0 +1,136 @@
+"""How many calls a loop of Algorithm 1 makes: from k, T, drafts, grades and retries.
+
+The count of ``most`` is a bound: no loop without a person in it makes more. A call cache
+only makes it fewer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from reflectory.config import LoopConfig
+from reflectory.types import Record
+
+GraderKind = Literal["likelihood", "spoken", "function"]
+"""Likelihoods take two calls, a verdict in words one, a function none."""
+
+_LIKELIHOOD_CALLS = 2
+"""Prompts that the likelihood grader scores: with the question, and without it."""
+_CHEAP_DRAFTS = 4
+"""What ``drafts: auto`` writes where grades are likelihoods."""
+
+
+class LoopCalls(Record):
+    """Calls of one loop by role.
+
+    Attributes:
+        iterations: Iterations that the loop makes, from 1 to T.
+        respond: R_0.
+        ask: Questions, one for every try.
+        answer: Answers to them.
+        grade: Grades, each of one call or two.
+        reflect: Drafts of the responses after R_0.
+    """
+
+    iterations: int
+    respond: int
+    ask: int
+    answer: int
+    grade: int
+    reflect: int
+
+    @property
+    def by_role(self) -> dict[str, int]:
+        """The calls by the role that requests name."""
+        return {
+            "student.respond": self.respond,
+            "teacher.ask": self.ask,
+            "student.answer": self.answer,
+            "teacher.grade": self.grade,
+            "student.reflect": self.reflect,
+        }
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.by_role.values())
+
+
+def grader_kind(config: LoopConfig, *, teacher_scores: bool, own: bool = False) -> GraderKind:
+    """Return what kind of grader a loop gets.
+
+    Args:
+        config: Its ``grader`` decides first.
+        teacher_scores: Whether the teacher shows likelihoods.
+        own: Whether a grader was handed over; it is taken to ask no model.
+    """
+    if own:
+        return "function"
+    if config.grader == "auto":
+        return "likelihood" if teacher_scores else "spoken"
+    return config.grader
+
+
+def count_calls(
+    config: LoopConfig,
+    grader: GraderKind,
+    *,
+    scores: bool | None = None,
+    case: Literal["least", "usual", "most"],
+) -> LoopCalls:
+    """Return the calls of one loop.
+
+    Args:
+        config: Levels, iterations, drafts and retries.
+        grader: How answers are graded.
+        scores: Whether the teacher shows likelihoods, which ``revision.drafts: auto`` and
+            ``revision.condense: auto`` look at; by default what the grader implies.
+        case: ``least`` stops as early as a rule can, every first try is good, and drafts say
+            nothing new; ``usual`` goes on to T with every first try good; ``most`` goes on to
+            T with every retry, and with grades that fail.
+    """
+    levels, revision = len(config.levels), config.revision
+    iterations = _earliest_stop(config) if case == "least" else config.max_iterations
+    most = case == "most"
+    cheap = grader == "likelihood" if scores is None else scores
+    better = revision.accept == "better"
+    drafts = _drafts(config, cheap) if better else 1
+    tries = config.grade_attempts if most and grader == "spoken" else 1
+    # A verdict in words and a user's function can fail, likelihoods cannot.
+    fails = most and grader != "likelihood"
+    alone = levels * iterations  # F[j,t]
+    if better:
+        # R_0, and again whatever was chosen without a grade.
+        alone += 1 + (iterations if fails else 0)
+    else:
+        alone += 1 + iterations  # G[t]
+    per_choice = 0
+    if better and grader == "likelihood":
+        per_choice = 0 if case == "least" else _LIKELIHOOD_CALLS  # all options together
+    elif better:
+        condensing = revision.condense == "always" or (revision.condense == "auto" and cheap)
+        again = fails or (most and config.retrieval.per_question > 0)
+        options = drafts + again + (revision.condensed if condensing and most else 0)
+        per_choice = 0 if case == "least" else options * tries
+    per_grade = {"likelihood": _LIKELIHOOD_CALLS, "spoken": tries, "function": 0}[grader]
+    grades = alone * per_grade + iterations * (per_choice if per_grade else 0)
+    return LoopCalls(
+        iterations=iterations,
+        respond=1,
+        ask=levels * iterations * (config.question_attempts if most else 1),
+        answer=levels * iterations,
+        grade=grades,
+        reflect=drafts * iterations,
+    )
+
+
+def _drafts(config: LoopConfig, cheap: bool) -> int:
+    drafts = config.revision.drafts
+    return drafts if drafts != "auto" else (_CHEAP_DRAFTS if cheap else 1)
+
+
+def _earliest_stop(config: LoopConfig) -> int:
+    """Return the iteration after which a rule can stop a loop first."""
+    # Equation 32 compares two columns; a target needs one, patience one more than its length.
+    first = 1 if config.target is not None else 2
+    return min(first, config.max_iterations)
