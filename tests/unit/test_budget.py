@@ -1,6 +1,7 @@
 """The ledger: no limit is ever passed, nothing in flight is lost, waiting ends."""
 
 import asyncio
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -299,3 +300,23 @@ def test_no_limit_is_passed_whatever_runs_at_once(calls, most_calls, most_tokens
     assert spent.cost <= most_cost + 1e-12
     assert ledger._held.calls == ledger._held.tokens == ledger._held.cost == 0
     assert not ledger._waiting
+
+
+def test_event_loops_in_several_threads_share_one_budget():
+    """As those of a notebook, the background loop and a worker do."""
+    ledger = Ledger(BudgetConfig(calls=60, tokens=2000))
+    models = [Watched(delay_s=0.001) for _ in range(3)]
+    found: list = []
+
+    def work(model: Watched) -> None:
+        found.extend(asyncio.run(ask_all(ledger.around(model), 40)))
+
+    threads = [threading.Thread(target=work, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    made = sum(len(model.requests) for model in models)
+    assert len(found) == 120 and made == 60 == ledger.spent().calls
+    assert sum(isinstance(f, BudgetSpent) for f in found) == 60
+    assert ledger.spent().tokens <= 2000 and not ledger._waiting
