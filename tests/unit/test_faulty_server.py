@@ -14,6 +14,7 @@ from langchain_openai import ChatOpenAI
 from openai_server import FAULTS, faults_at_random, running_server
 from worlds import world_loop
 
+from reflectory import ReflectiveLoop
 from reflectory.config import RemoteConfig
 from reflectory.errors import (
     AccessRefused,
@@ -27,7 +28,7 @@ from reflectory.models.langchain import LangChainModel
 from reflectory.models.pacing import Pacer
 from reflectory.models.protocol import Request, SamplingParameters, Segment
 from reflectory.runs import RunView
-from reflectory.testing.world import SyntheticWorld
+from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
 
 WORLD = SyntheticWorld(levels=1)
 ASKED = [f"What is known about fact {number}?" for number in range(60)]
@@ -237,3 +238,33 @@ def test_a_server_that_knows_no_limit_is_not_refused_for_a_little():
             model_of(server).complete(request(sampling=SamplingParameters(max_tokens=5)))
         )
     assert len(answer.text.split()) == 1000
+
+
+def test_limits_reach_models_that_are_named_and_may_differ_when_a_run_is_resumed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("REFLECTORY_FORBID_MODELS")
+    monkeypatch.delenv("OPENAI_API_BASE", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+    def reply(body):
+        if "Judge the answer" in body["messages"][-1]["content"]:
+            return 200, {}, "It is known.\nScore: 7"
+        return as_the_world(body)
+
+    with running_server(reply=staticmethod(reply), pause=0.02) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        for most, asked in ((2, ASKED[:4]), (5, ASKED[:16])):
+            server.flight["most"] = 0
+            loop = ReflectiveLoop(
+                WORLD.documents(),
+                teacher="openai:served",
+                student="openai:served",
+                embedder=ConstantEmbedder(),
+                config=WORLD.config(max_iterations=1),
+                remote=RemoteConfig(max_concurrency=most),
+            )
+            with loop:
+                found = list(loop.map(asked, concurrency=16, output=tmp_path / "run"))
+            assert {t.status for t in found} == {"done"} and len(found) == len(asked)
+            assert 1 < server.flight["most"] <= most
