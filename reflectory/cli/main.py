@@ -7,6 +7,7 @@ import sys
 import typer
 
 from reflectory.cli import (
+    cache,
     check,
     dataset,
     demo,
@@ -38,6 +39,7 @@ app.command("plan")(plan.plan)
 app.command("index")(index.index)
 app.command("run")(run.run)
 app.command("trace")(trace.trace)
+app.command("cache")(cache.cache)
 app.command("dataset")(dataset.dataset)
 app.command("train")(train.train)
 app.command("improve")(improve.improve)

@@ -75,7 +75,7 @@ def read_instructions(source: str | Path | Iterable[str]) -> Instructions:
     Files and lists are checked to the end before the first one is returned, so
     that a mistake in the last line shows now and not after a night's work; an
     iterator and a data set that is streamed from the hub are checked as they go.
-    What stays in memory is one number per instruction.
+    What is kept for comparing ids is one number per instruction, while it is checked.
 
     Args:
         source: Path of a file, name of a data set, or texts. A text itself is a
@@ -106,11 +106,19 @@ def read_instructions(source: str | Path | Iterable[str]) -> Instructions:
         if isinstance(source, Iterator):
             return Instructions(_checked(begin, name), None)
     total = sum(1 for _ in _checked(begin, name))
-    return Instructions(_checked(begin, name), total)
+    return Instructions(_checked(begin, name, is_unique=True), total)
 
 
-def _checked(begin: Callable[[], Iterator[Found]], name: str) -> Iterator[Instruction]:
-    """Give ids to what is found and refuse what cannot be worked on."""
+def _checked(
+    begin: Callable[[], Iterator[Found]], name: str, *, is_unique: bool = False
+) -> Iterator[Instruction]:
+    """Give ids to what is found and refuse what cannot be worked on.
+
+    Args:
+        begin: Reads the rows from the first one.
+        name: What the source is called.
+        is_unique: Whether ids were compared before, and need not be kept again.
+    """
     seen: set[int] = set()
     index = -1
     for index, (place, text, given, metadata, reference) in enumerate(begin()):
@@ -132,12 +140,13 @@ def _checked(begin: Callable[[], Iterator[Found]], name: str) -> Iterator[Instru
         own = _id_of(index, text, given)
         # A number per id is a tenth of the id and its place; two ids may share
         # one, so what looks like a repetition is looked up in the source.
-        if hash(own) in seen and (earlier := _place_of(own, index, begin)):
+        if not is_unique and hash(own) in seen and (earlier := _place_of(own, index, begin)):
             raise UserError(
                 f"{place}: the id {own!r} was used before, by {earlier}",
                 hint="give every instruction an id of its own, or none",
             )
-        seen.add(hash(own))
+        if not is_unique:
+            seen.add(hash(own))
         yield Instruction(own, text, metadata, None if reference is None else str(reference))
     if index < 0:
         raise UserError(f"{name} has no instructions", hint="write one per line")

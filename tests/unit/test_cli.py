@@ -28,7 +28,7 @@ VERBS = [
     "evaluate",
     "export",
 ]
-VERBS += ["models"]
+VERBS += ["cache", "trace", "models"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
