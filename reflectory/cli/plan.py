@@ -14,7 +14,7 @@ from reflectory.errors import UserError
 
 if TYPE_CHECKING:
     from reflectory.config import RunConfig
-    from reflectory.planning import Comparison, RunPlan
+    from reflectory.planning import Comparison, LearningNeed, RunPlan
 
 
 def plan(
@@ -69,19 +69,21 @@ def plan(
             "budget.prices": None if prices is None else str(prices),
         },
     )
-    from reflectory.planning import note_plan
+    from reflectory.planning import note_plan, plan_learning
 
     number, longest, first = _instructions(settings, count)
-    made = _planned(settings, number, longest, first if probe else None, probe=probe)
+    made, size = _planned(settings, number, longest, first, probe=probe)
+    learning = plan_learning(settings, made.cases["usual"], instructions=number, parameters=size)
     if output is not None:
         note_plan(output, made)
     if json:
-        print_json(made.model_dump(mode="json"))
+        shown = made.model_dump(mode="json")
+        print_json({**shown, "training": learning.model_dump(mode="json")})
         return
     from reflectory.report.plan_table import plan_table
 
     out.print(plan_table(made))
-    for line in _remarks(made, settings):
+    for line in (*_remarks(made, settings), _training(learning)):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -113,12 +115,14 @@ def _at_least_one(count: int) -> int:
 
 def _planned(
     settings: RunConfig, number: int, longest: str, first: str | None, *, probe: bool
-) -> RunPlan:
-    from reflectory.planning import plan_of_names, plan_of_parts, probe_run
+) -> tuple[RunPlan, int | None]:
+    """Return the plan, and N of the student where it was loaded and runs in this process."""
+    from reflectory.planning import plan_of_names, plan_of_parts, probe_run, sizes_of
 
     if not probe:
         tokens = max(40, len(longest) // 4)
-        return plan_of_names(settings, instructions=number, instruction_tokens=tokens)
+        named = plan_of_names(settings, instructions=number, instruction_tokens=tokens)
+        return named, None
     if first is None or not settings.documents:
         raise UserError(
             "there is nothing to probe with: documents and an instruction are needed",
@@ -131,7 +135,7 @@ def _planned(
         parts = BACKGROUND.run(loop.aopen())
         found = BACKGROUND.run(probe_run(parts, first))
         tokens = max(40, parts.student.count_tokens(longest))
-        return plan_of_parts(
+        made = plan_of_parts(
             settings,
             parts,
             loop.sources,
@@ -139,6 +143,7 @@ def _planned(
             instruction_tokens=tokens,
             probe=found,
         )
+        return made, sizes_of(parts)["student"]
 
 
 def _remarks(made: RunPlan, settings: RunConfig) -> list[str]:
@@ -167,6 +172,14 @@ def _remarks(made: RunPlan, settings: RunConfig) -> list[str]:
         if amount is not None and amount > limit:
             lines.append(f"The budget of {limit:,g} {name} may not be enough.")
     return lines
+
+
+def _training(learning: LearningNeed) -> str:
+    flops = "" if learning.flops is None else f", 6 N D = {learning.flops:.2e} operations"
+    return (
+        f"Training on all of it, at most: {learning.rows:,} rows, {learning.steps:,} steps, "
+        f"{learning.tokens:,} tokens{flops}."
+    )
 
 
 def _compared(run: Path, *, json: bool) -> None:

@@ -201,6 +201,22 @@ def test_operations_and_the_probe_give_the_time():
     assert usual.seconds == pytest.approx(usual.flops / 2e9)
 
 
+def test_training_takes_six_n_d_at_most():
+    from reflectory.planning import plan_learning
+
+    settings = RunConfig(training={"epochs": 2, "batch_size": 4, "max_length": 512})
+    forecast = plan_of_names(settings, instructions=10, instruction_tokens=40).cases["usual"]
+    need = plan_learning(settings, forecast, instructions=10, parameters=1000)
+    assert need.rows == 10 + 10 * 4 * 3  # R_final, and an answer per level and iteration
+    assert need.steps == 2 * -(-need.rows // 4)
+    assert need.tokens <= 2 * need.rows * 512 and need.flops == 6 * 1000 * need.tokens
+    capped = settings.model_copy(
+        update={"training": settings.training.model_copy(update={"max_steps": 3})}
+    )
+    few = plan_learning(capped, forecast, instructions=10, parameters=None)
+    assert few.steps == 3 and few.tokens < need.tokens and few.flops is None
+
+
 def said(capfd, *arguments):
     code = run_command(["plan", *map(str, arguments)])
     captured = capfd.readouterr()
@@ -215,6 +231,7 @@ def test_a_plan_without_a_probe_loads_nothing(capfd, tmp_path, monkeypatch):
     assert code == DONE, err
     assert "1,000 instructions, spoken grader" in out and "$" in out
     assert "Time is unknown without a probe" in out
+    assert "Training on all of it, at most: 13,000 rows" in out
     plan = read_plan(tmp_path)
     expected = plan_of_names(
         RunConfig(teacher="openai:gpt-4o-mini"), instructions=1000, instruction_tokens=40
