@@ -21,6 +21,7 @@ from reflectory.errors import ReflectoryError
 from reflectory.models.protocol import Model
 from reflectory.runs.cached_model import Answered, Asked, CachedModel, current_loop
 from reflectory.runs.call_cache import CallCache
+from reflectory.runs.places import FILE_NAME, CallPlace, CallPlaces
 
 Answers = dict[str, Any]
 """What the keeper says: ``found`` (per key a response, ``None`` for "make the call", or
@@ -38,6 +39,7 @@ class Visit:
         calls: Arguments of :meth:`~reflectory.runs.call_cache.CallCache.put`.
         dropped: Keys that the worker was to make and gave up.
         uses: Keys of recorded calls that served a loop, and the loop.
+        places: Loops, and where in them a call was made.
     """
 
     worker: str
@@ -45,6 +47,7 @@ class Visit:
     calls: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     uses: list[tuple[str, str]] = field(default_factory=list)
+    places: list[tuple[str, CallPlace]] = field(default_factory=list)
 
 
 Exchange = Callable[[Visit], Awaitable[Answers]]
@@ -71,6 +74,7 @@ class CallKeeper:
 
     def __init__(self, path: str) -> None:
         self._cache = CallCache(Path(path))
+        self._places = CallPlaces(Path(path).with_name(FILE_NAME))
         self._taken: dict[str, str] = {}
 
     def exchange(self, visit: Visit) -> Answers:
@@ -85,6 +89,8 @@ class CallKeeper:
                 self._release(call["key"], visit.worker)
             for key, loop in visit.uses:
                 self._cache.note_use(key, loop)
+            for loop, place in visit.places:
+                self._places.add(loop, place)
             return {"found": [self._look_up(key, visit.worker) for key in visit.keys], "kept": kept}
         except ReflectoryError as error:
             return {"error": describe_error(error)}
@@ -125,6 +131,8 @@ class CallDesk:
         self._exchange = exchange
         self._dropped: list[str] = []
         self._uses: list[tuple[str, str]] = []
+        self._places: list[tuple[str, CallPlace]] = []
+        self._noted: list[asyncio.Future[None]] = []
         self._keys: list[tuple[str, asyncio.Future[Any]]] = []
         self._calls: list[tuple[dict[str, Any], asyncio.Future[Any]]] = []
         self._visiting: asyncio.Task[None] | None = None
@@ -160,6 +168,22 @@ class CallDesk:
         self._uses.append((key, loop))
         self._go()
 
+    def note_place(self, loop: str, place: CallPlace) -> None:
+        """Note where in a loop a call was made, for its trace."""
+        self._places.append((loop, place))
+        self._go()
+
+    async def settle(self) -> None:
+        """Wait until everything that was noted so far is kept.
+
+        Raises:
+            StorageError: The disk is full or the file cannot be written.
+        """
+        noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._noted.append(noted)
+        self._go()
+        await noted
+
     async def put(self, call: dict[str, Any]) -> dict[str, Any] | None:
         """Record a call; it is kept when this returns.
 
@@ -183,7 +207,7 @@ class CallDesk:
 
     async def _visit(self) -> None:
         """Visit the keeper until nobody waits any more."""
-        while self._keys or self._calls or self._dropped or self._uses:
+        while any((self._keys, self._calls, self._dropped, self._uses, self._places, self._noted)):
             keys, self._keys = self._keys[:_MOST], self._keys[_MOST:]
             calls, self._calls = self._calls[:_MOST], self._calls[_MOST:]
             visit = Visit(
@@ -192,8 +216,10 @@ class CallDesk:
                 [call for call, _ in calls],
                 self._dropped,
                 self._uses,
+                self._places,
             )
-            self._dropped, self._uses = [], []
+            self._dropped, self._uses, self._places = [], [], []
+            noted, self._noted = self._noted, []
             waiting = [future for _, future in (*keys, *calls)]
             self.visits += 1
             try:
@@ -201,11 +227,12 @@ class CallDesk:
                 if "error" in said:
                     raise error_from(said["error"])
             except Exception as error:  # noqa: BLE001 - whoever waits gets it, whatever it is
-                for future in waiting:
+                for future in (*waiting, *noted):
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for future, value in zip(waiting, (*said["found"], *said["kept"]), strict=True):
+            values = (*said["found"], *said["kept"], *(None for _ in noted))
+            for future, value in zip((*waiting, *noted), values, strict=True):
                 if not future.done():
                     future.set_result(value)
             # Whoever was cancelled meanwhile makes no call, although it is theirs to make.

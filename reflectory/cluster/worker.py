@@ -19,9 +19,12 @@ from reflectory.graphs.outcome import failed_trajectory, trajectory_of
 from reflectory.loop import ReflectiveLoop
 from reflectory.models.device import describe_device
 from reflectory.models.protocol import Model
+from reflectory.observability import in_run
+from reflectory.observability.place import Place
 from reflectory.runner import model_records, run_config_of
 from reflectory.runs.cached_model import calls_for
 from reflectory.runs.instructions import Instruction
+from reflectory.runs.places import CallPlace
 from reflectory.runs.spending import open_ledger
 
 MakeLoop = Callable[[], ReflectiveLoop]
@@ -55,6 +58,7 @@ class LoopWorker:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._models: list[DeskModel] = []
+        self._desk: CallDesk | None = None
 
     async def open(self) -> dict[str, Any]:
         """Load models and documents, and say what they are.
@@ -120,7 +124,7 @@ class LoopWorker:
             exchange: The way to the keeper of calls, where there is a run directory.
             door: The way to the ledger, where there is a limit.
         """
-        desk = None if exchange is None else CallDesk(name, exchange)
+        desk = self._desk = None if exchange is None else CallDesk(name, exchange)
         budget = self._terms.budget
         ledger = None if door is None else SharedLedger(name, door, budget, self._prices)
 
@@ -148,14 +152,22 @@ class LoopWorker:
             "metadata": item.metadata,
         }
         try:
-            with calls_for(item.id):
+            with calls_for(item.id), in_run("", self._note):
                 state = await drive(self._graph, self._live, check_instruction(item.text), item.id)
             trajectory = trajectory_of(state, self._loop.config, **common)
+            if self._desk is not None:
+                await self._desk.settle()
         except (RunStopped, StorageError) as error:
             return {"error": describe_error(error), **self._counts()}
         except (UserError, BackendError, OutputError) as error:
             trajectory = failed_trajectory(error, item.text, self._loop.config, **common)
         return {"trajectory": trajectory.to_json(), **self._counts()}
+
+    def _note(self, place: Place, role: str, key: str) -> None:
+        """Note where a call was made, as the runner does on one machine."""
+        if self._desk is not None:
+            call = CallPlace(key, role, place.step, place.iteration, place.level)
+            self._desk.note_place(place.loop, call)
 
     def _counts(self) -> dict[str, Any]:
         engines = {}

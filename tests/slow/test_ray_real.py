@@ -29,6 +29,7 @@ from reflectory.errors import (  # noqa: E402
     StorageError,
     UserError,
 )
+from reflectory.observability.trace import trace_of  # noqa: E402
 from reflectory.runs import CallCache, RunDirectory, RunView, read_instructions  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -122,6 +123,8 @@ def test_two_nodes_say_what_one_machine_says_and_either_goes_on(cluster, tmp_pat
     assert by_id(view.trajectories) == alone
     assert view.manifest.finished and view.manifest.totals.calls == sum(calls.values())
     assert view.manifest.sessions[-1].device.startswith("2 workers of a Ray cluster")
+    traced = trace_of(run, min(alone))
+    assert not traced.lost and {call.step for call in traced.calls} >= {"respond", "ask", "answer"}
     # The directory is one machine's as well: it goes on there, and nothing is asked again.
     more = [*ASKED, "What is known of one more?"]
     assert len(by_id(make().map(more, output=run))) == len(more)

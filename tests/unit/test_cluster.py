@@ -32,6 +32,7 @@ from reflectory.models.protocol import Completion, Request, Segment, Usage
 from reflectory.runs import CallCache, Instruction
 from reflectory.runs.budget import Spent
 from reflectory.runs.cached_model import calls_for
+from reflectory.runs.places import FILE_NAME, CallPlaces
 from reflectory.testing.models import ScriptedModel
 from reflectory.testing.world import SyntheticWorld
 
@@ -434,7 +435,10 @@ def test_a_worker_says_the_same_as_this_process(tmp_path):
     facts, said = asyncio.run(main([Instruction(i, t) for i, t in zip(alone, texts, strict=True)]))
     assert [s["trajectory"] for s in said] == [alone[i] for i in alone]
     assert facts["identity"]["student"] == "world-student" and str(os.getpid()) in facts["place"]
-    assert CallCache(tmp_path / "calls.sqlite").stats().total.calls > 10
+    made = CallCache(tmp_path / "calls.sqlite").stats().total.calls
+    places = CallPlaces(tmp_path / FILE_NAME)
+    noted = [place for i in alone for place in places.of(i)]
+    assert len(noted) >= made > 10 and {place.step for place in noted} >= {"respond", "ask"}
 
 
 def test_importing_the_room_loads_no_ray():
