@@ -21,6 +21,7 @@ from reflectory.models.protocol import (
     Segment,
     derive_seed,
 )
+from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import Feedback, Passage, Question
 
 RESPONSE_RUBRIC = "It answers the whole question, correctly, and the documents support it."
@@ -76,7 +77,8 @@ class Teacher:
 
         A model that can be prefilled begins with one of the level's starters,
         another one for every try. What is no question, repeats the instruction
-        or was asked before in this loop is asked for again with another seed.
+        or was asked before in this loop is asked for again with another seed,
+        and then begins with something that the documents name.
 
         Args:
             instruction: I.
@@ -105,6 +107,8 @@ class Teacher:
             starter = ""
             if can_prefill:
                 starter = level.starters[(iteration + attempt) % len(level.starters)]
+                if attempt:  # what is left to it, a small model asks about the student
+                    starter = _about_a_name(starter, context, iteration + attempt)
             request = Request(
                 segments=segments,
                 role="teacher.ask",
@@ -229,6 +233,15 @@ class Teacher:
                 return error
 
         return list(await asyncio.gather(*map(one, tasks)))
+
+
+def _about_a_name(starter: str, context: Sequence[Passage], turn: int) -> str:
+    """Return a starter behind a name of the documents: "Regarding Ada Frey, what"."""
+    found = RuleExtractor().extract([passage.text for passage in context])
+    names = dict.fromkeys(mention.name for one in found for mention in one.mentions)
+    if not names:
+        return starter
+    return f"Regarding {list(names)[turn % len(names)]}, {starter[:1].lower()}{starter[1:]}"
 
 
 def _about_the_scene(text: str, instruction: str, context: Sequence[Passage]) -> str:

@@ -10,13 +10,14 @@ from reflectory.contenders.looping import VARIANTS, Loop
 from reflectory.contenders.once import Direct, Retrieve
 from reflectory.contenders.protocol import Contender
 from reflectory.contenders.refining import SelfRefine
-from reflectory.contenders.sampling import BestOfN, SelfConsistency
+from reflectory.contenders.sampling import BestOfN, BestOfNCondensed, SelfConsistency
 from reflectory.errors import UserError
 
 CONTENDERS: dict[str, Callable[[], Contender]] = {
     "direct": Direct,
     "retrieve": Retrieve,
     "best_of_n": BestOfN,
+    "best_of_n_condensed": BestOfNCondensed,
     "self_consistency": SelfConsistency,
     "self_refine": SelfRefine,
     **{variant.name: partial(Loop, variant) for variant in VARIANTS},

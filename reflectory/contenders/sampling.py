@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, short_forms
 from reflectory.contenders.protocol import Task
 from reflectory.errors import OutputError
 from reflectory.evaluation.metrics import normalise_answer, token_f1
@@ -130,6 +131,55 @@ class BestOfN:
 
 def _rank(sample: Sample) -> float:
     return -1.0 if sample.grade is None else sample.grade
+
+
+class BestOfNCondensed:
+    """Of all samples so far and of their short stretches, the one that is graded best.
+
+    It has all that the loop has beside its examination: the same judge, the same stretches
+    of what was said and the same preference for few words. What the loop is ahead of it is
+    owed to questions and reflection; what it is behind, too.
+    """
+
+    name = "best_of_n_condensed"
+    description = "samples and their short stretches, graded by the loop's judge; the best so far"
+
+    async def attempts(self, task: Task) -> AsyncIterator[Attempt]:
+        """Yield the best answer after each sample; among equals the first."""
+        settings, question = task.live.config.revision, task.question
+        short = asks_shortly(question.text)
+        seen: set[str] = set()
+        best: tuple[float, str, float | None] | None = None
+        async for sample in samples(task, graded=True):
+            if sample.text is None:
+                continue
+            found: list[tuple[str, float | None]] = [(sample.text, sample.grade)]
+            if short and len(seen) < settings.condensed:
+                most = settings.condensed
+                forms = short_forms(question.text, [sample.text], question.context, most=most)
+                forms = [form for form in forms if form not in seen]
+                seen.update(forms)
+                found += await _graded_forms(task, forms)
+            for text, grade in found:
+                brief = short and len(text.split()) <= BRIEF_WORDS
+                value = -1.0 if grade is None else grade + (settings.brevity if brief else 0.0)
+                if best is None or value > best[0]:
+                    best = (value, text, grade)
+            assert best is not None
+            yield task.attempt(best[1], f"of {sample.number + 1} samples", best[2])
+
+
+async def _graded_forms(task: Task, forms: list[str]) -> list[tuple[str, float | None]]:
+    """Return short stretches with their grades, each read as the loop reads its own."""
+    question, student = task.question, task.live.student
+    answers = [await student.answer_with(f, question.text, question.context) for f in forms]
+    graded = await task.live.teacher.grade_responses(
+        question.text, [(a.text, a.unsupported) for a in answers], question.context
+    )
+    return [
+        (answer.text, found.score if isinstance(found, Feedback) else None)
+        for answer, found in zip(answers, graded, strict=True)
+    ]
 
 
 class SelfConsistency:

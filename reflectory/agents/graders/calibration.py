@@ -119,12 +119,17 @@ def fit(
 ) -> Calibration:
     """Fit a calibration on answers of which it is known whether they are right.
 
+    It is a ridge logistic regression without negative weights: that an answer stands in the
+    documents never speaks against it, whatever some cases seem to say. Both classes weigh the
+    same, which makes 0.5 the score of an answer about which nothing is known,
+    however many wrong answers the cases hold.
+
     Args:
         rows: Signals per answer.
         right: Whether each answer is right; both kinds must occur.
         groups: The case each answer belongs to. The reported separation comes
             from folds that leave whole cases out.
-        names: Which signals to use.
+        names: Which signals to use; each is such that more of it speaks for an answer.
         model: Fingerprint of the model that gave the likelihoods.
 
     Raises:
@@ -149,8 +154,8 @@ def fit(
         names=tuple(names),
         mean=tuple(map(float, scaler.mean_)),
         scale=tuple(map(float, scaler.scale_)),
-        weights=tuple(map(float, regression.coef_[0])),
-        bias=float(regression.intercept_[0]),
+        weights=tuple(map(float, regression.weights_)),
+        bias=float(regression.bias_),
         cases=int(y.size),
         auc=float(roc_auc_score(y, held_out)),
         model=model,
@@ -158,16 +163,13 @@ def fit(
 
 
 def _logistic() -> Any:
-    """Return an unfitted ridge logistic regression on standardised signals.
-
-    Both classes weigh the same, which makes 0.5 the score of an answer about
-    which nothing is known, however many wrong answers the cases hold.
-    """
-    from sklearn.linear_model import LogisticRegression
+    """Return an unfitted regression on standardised signals."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+    from reflectory.agents.graders.positive_logistic import PositiveLogistic
+
+    return make_pipeline(StandardScaler(), PositiveLogistic())
 
 
 def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from reflectory.agents.citations import content_words
 from reflectory.agents.condensing import BRIEF_WORDS
@@ -22,6 +23,7 @@ CHANCE = 0.6
 ECHO, CONSTANT = "echo", "constant"
 _OTHER_NAMES = 8
 """Most of them per question, spread evenly over the passages."""
+_TRUTHS = {True: "right", False: "wrong"}
 _RUBRIC = "The answer is correct, complete and supported by the documents."
 
 
@@ -35,8 +37,9 @@ class GradingCase:
         kind: What sort of answer it is: ``right``, ``right_sentence``, ``same_documents``
             (an answer of the same sort that is wrong here), ``other_name`` (whatever else
             the passages name), ``wrong_sentence``, ``copied`` (a sentence of the passages
-            without the answer), ``unsupported``, ``echo`` (the question again) or
-            ``constant`` (fits every question).
+            without the answer), ``unsupported``, ``echo`` (the question again),
+            ``constant`` (fits every question) or ``said`` (what a small student really
+            answered, right where it holds the answer).
         task: What the grader sees.
         right: Whether the answer is right.
     """
@@ -74,8 +77,8 @@ class GraderReport:
 @cache
 def packaged_cases() -> tuple[GradingCase, ...]:
     """Return the cases that ship with reflectory."""
-    text = files("reflectory.agents.graders").joinpath("cases.jsonl").read_text(encoding="utf-8")
-    return tuple(c for line in text.splitlines() if line.strip() for c in _expand(json.loads(line)))
+    said = {row["id"]: row for row in _rows("said.jsonl")}
+    return tuple(case for row in _rows("cases.jsonl") for case in _expand(row, said[row["id"]]))
 
 
 def calibration_cases() -> tuple[GradingCase, ...]:
@@ -107,11 +110,16 @@ def _fitting_sets() -> frozenset[str]:
     return frozenset(list(dict.fromkeys(case.group for case in packaged_cases()))[::2])
 
 
-def _expand(row: dict[str, object]) -> list[GradingCase]:
-    """Return the cases of one line of the file."""
+def _rows(name: str) -> list[dict[str, Any]]:
+    text = files("reflectory.agents.graders").joinpath(name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _expand(row: dict[str, Any], said: dict[str, Any]) -> list[GradingCase]:
+    """Return the cases of one question, with what a student said to it."""
     group = str(row["id"]).rsplit("-", 1)[0]
     question = str(row["question"])
-    passages: Sequence[dict[str, str]] = row["passages"]  # type: ignore[assignment]
+    passages: Sequence[dict[str, str]] = row["passages"]
     context = tuple(
         Passage(
             id=f"{group}#{n}",
@@ -123,8 +131,8 @@ def _expand(row: dict[str, object]) -> list[GradingCase]:
         )
         for n, p in enumerate(passages)
     )
-    right: Sequence[str] = row["right"]  # type: ignore[assignment]
-    same: Sequence[str] = row["wrong_same_documents"]  # type: ignore[assignment]
+    right: Sequence[str] = row["right"]
+    same: Sequence[str] = row["wrong_same_documents"]
     answers = [
         ("right", right[0], True),
         *(("right_sentence", text, True) for text in right[1:]),
@@ -137,6 +145,7 @@ def _expand(row: dict[str, object]) -> list[GradingCase]:
     taken = [*right, *same, str(row["unsupported"]), question]
     answers += [("other_name", name, False) for name in _other_names(context, taken)]
     answers += [("copied", text, False) for text in _copied(context, right[0])]
+    answers += [("said", text, truth) for truth in (True, False) for text in said[_TRUTHS[truth]]]
     return [
         GradingCase(group, kind, GradingTask(question, text, _RUBRIC, context), truth)
         for kind, text, truth in answers

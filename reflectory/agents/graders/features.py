@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reflectory.agents.answer_types import AnswerType, expected_type, type_fit
 from reflectory.agents.citations import content_words
@@ -22,6 +23,8 @@ from reflectory.types import Passage
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'“(\[]?[A-Z0-9])")
 _BRACKETS = re.compile(r"\([^()]*\)")
 _LEAST, _MOST = -6.0, 12.0
+_NO_CLASS = 0.6
+"""``class`` of an answer of which it is not known; a little above even, as most answers fit."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,15 @@ class Likelihoods:
     Attributes:
         full: Given documents and question, in the very prompt that a student answers.
         without_question: Given the documents alone.
+        of_class: Given only the class of thing that was asked for (``award``); ``None`` where
+            the question names none or the answer is no name.
+        of_any: Given nothing.
     """
 
     full: TokenScores
     without_question: TokenScores
+    of_class: TokenScores | None = None
+    of_any: TokenScores | None = None
 
 
 def supported_share(answer: str, passages: Sequence[Passage]) -> float:
@@ -78,35 +86,59 @@ def repeated_share(answer: str, question: str, passages: Sequence[Passage]) -> f
 
 
 def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
-    """Return how near to the question's words an answer stands in the passages, in [0, 1].
+    """Return how near to the question's words an answer's own words stand, in [0, 1].
 
-    The best sentence counts: the share of the answer's content words that it holds times
-    the share of the question's that it or its passage's title holds. Where a sentence of
-    another passage names that title, its words count too: the answer to a question of two
-    steps stands in one passage, and what the question says in another. A closed answer
-    such as "yes" has no place of its own and gets 0.
+    Its own are the words that the question does not say; an answer that has none (one of
+    those that the question names) is taken whole. The best sentence counts: the share of the
+    own words that it holds times the share of the question's words that it or its passage's
+    title holds, each weighed by how few sentences hold it (inverse document frequency: that
+    an answer stands near "the" and "year" says little). Where a sentence of another passage
+    names that title, its words count too: the answer to a question of two steps stands in
+    one passage, and what the question says in another. A closed answer such as "yes" has no
+    place of its own and gets 0.
     """
     said, asked = set(content_words(answer)), set(content_words(question))
-    asked -= said
-    if not said or not asked:
+    own = said - asked
+    if not own:
+        own, asked = said, asked - said
+    if not own or not asked:
         return 0.0
-    titles = [frozenset(content_words(_BRACKETS.sub("", p.title))) for p in passages]
-    read = [[set(content_words(s)) for s in sentences_of(p.text)] for p in passages]
+    read = [
+        (frozenset(content_words(_BRACKETS.sub("", p.title))), _words_of_sentences(p.text))
+        for p in passages
+    ]
+    weights = _weights(asked, [words | title for title, found in read for words in found])
+    everything = sum(weights.values())
     best = 0.0
-    for place, (title, sentences) in enumerate(zip(titles, read, strict=True)):
+    for place, (title, sentences) in enumerate(read):
         linked = [
             words
-            for other, apart in enumerate(read)
+            for other, (_, apart) in enumerate(read)
             for words in apart
             if title and other != place and title <= words
         ]
         for words in sentences:
-            answered = len(said & words) / len(said)
-            if answered:
-                here = words | title
-                named = max((len(asked & (here | far)) for far in linked), default=0)
-                best = max(best, answered * max(named, len(asked & here)) / len(asked))
-    return best
+            share = len(own & words) / len(own)
+            if share:
+                seen = [words | title | far for far in (frozenset(), *linked)]
+                near = max(sum(weights[word] for word in asked & held) for held in seen)
+                best = max(best, share * near / everything)
+    return min(best, 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _words_of_sentences(text: str) -> tuple[frozenset[str], ...]:
+    """Return the content words of each sentence; drafts are graded by the same passages."""
+    return tuple(frozenset(content_words(sentence)) for sentence in sentences_of(text))
+
+
+def _weights(words: Iterable[str], sentences: Sequence[Set[str]]) -> dict[str, float]:
+    """Return for each word how few of the sentences hold it, above 0."""
+    count = len(sentences)
+    return {
+        word: math.log((count + 1.5) / (0.5 + sum(word in held for held in sentences)))
+        for word in words
+    }
 
 
 def signals(
@@ -115,7 +147,7 @@ def signals(
     """Return the named numbers from which a score is made.
 
     Args:
-        likelihoods: Of the answer, from two sides.
+        likelihoods: Of the answer, from several sides.
         question: What was asked.
         answer: What was answered.
         passages: What the student saw.
@@ -124,22 +156,43 @@ def signals(
         ``fit`` (log-likelihood per token given documents and question), ``information``
         (what the question adds to the log-likelihood of the whole answer, in nats within
         [-6, 12]: the pointwise mutual information of the two under the documents), ``type``
-        (whether it is the kind of answer that was asked for), ``support`` and ``echo``
-        (shares of words), ``repeated`` (share of the question in an answer that adds
-        nothing) and ``proximity`` (of the answer to the question's words in the passages).
+        (whether its form is that of what was asked for), ``class`` (how much the class of
+        thing that was asked for speaks for it without any document, in [0, 1]), ``kind`` (the
+        two multiplied), ``support`` and ``echo`` (shares of words), ``repeated`` (share of the
+        question in an answer that adds nothing) and ``proximity`` (of the answer to the
+        question's words in the passages).
     """
-    told = likelihoods.full.total - likelihoods.without_question.total
+    form, of_class = type_fit(question, answer), _class_share(likelihoods)
     return {
         "fit": likelihoods.full.mean,
-        # An echo of a long question is told by it entirely: without bounds its number would
-        # be the only one that counts.
-        "information": min(max(told, _LEAST), _MOST),
-        "type": type_fit(question, answer),
+        "information": _told(likelihoods.full, likelihoods.without_question),
+        "type": form,
+        "class": of_class,
+        "kind": form * of_class,
         "support": supported_share(answer, passages),
         "echo": echo_share(answer, question),
         "repeated": repeated_share(answer, question, passages),
         "proximity": proximity(answer, question, passages),
     }
+
+
+def _told(by_more: TokenScores, by_less: TokenScores) -> float:
+    """Return what one prompt adds to the log-likelihood that another gives, in nats.
+
+    An echo of a long question is told by it entirely: without bounds its number would be the
+    only one that counts.
+    """
+    return min(max(by_more.total - by_less.total, _LEAST), _MOST)
+
+
+def _class_share(likelihoods: Likelihoods) -> float:
+    """Return the logistic of what the class adds to an answer's log-likelihood.
+
+    That is the chance of the class when it and no class are equally likely beforehand.
+    """
+    if likelihoods.of_class is None or likelihoods.of_any is None:
+        return _NO_CLASS
+    return 1.0 / (1.0 + math.exp(-_told(likelihoods.of_class, likelihoods.of_any)))
 
 
 def sentences_of(text: str) -> list[str]:

@@ -12,8 +12,10 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from reflectory.agents.answer_types import AnswerType, expected_type
+from reflectory.agents.asked_class import asked_class
 from reflectory.agents.graders.calibration import Calibration, fit
 from reflectory.agents.graders.cases import GradingCase
 from reflectory.agents.graders.features import (
@@ -29,10 +31,18 @@ from reflectory.errors import OutputError
 from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores, content_hash
 from reflectory.types import Feedback
 
-SIGNALS = ("fit", "information", "type", "support", "echo", "proximity")
-"""The signals that are fitted; ``repeated`` is not among them, see :class:`LikelihoodGrader`."""
+SIGNALS = ("information", "kind", "support", "proximity")
+"""The signals that are fitted; more of each speaks for an answer.
+
+``fit`` is measured and not among them: what a student says is what it finds likely, so how
+likely its teacher (mostly the same model) finds it tells little about who is right. ``type``
+and ``class`` are in ``kind``; ``repeated`` is a rule, see :class:`LikelihoodGrader`, and does
+what ``echo`` would.
+"""
 
 _REPEATED, _GOOD, _POOR = 0.5, 0.66, 0.33
+_NAME_WORDS = 6
+"""An answer of more words is a sentence, and no name of a class of things."""
 _ASKED_FOR = {
     AnswerType.DATE: "A date",
     AnswerType.NUMBER: "A number",
@@ -80,7 +90,7 @@ class LikelihoodGrader:
         return (await self.grade_together([task]))[0]
 
     async def grade_together(self, tasks: Sequence[GradingTask]) -> list[Feedback]:
-        """Return the feedback for several answers to one question, from two calls for all.
+        """Return the feedback for several answers to one question, from the same few calls.
 
         Raises:
             OutputError: There is no answer to grade.
@@ -101,8 +111,9 @@ class LikelihoodGrader:
 async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[str, float]:
     """Return the signals of one answer (see :func:`~reflectory.agents.graders.features.signals`).
 
-    Two prompts are scored, each beginning as the student's own: documents and question, as
-    the student reads them, and the documents alone.
+    Two prompts are scored that begin as the student's own: documents and question, as the
+    student reads them, and the documents alone. Of a name two prompts of a few words, too:
+    one that names the class of thing that was asked for, and one that does not.
 
     Raises:
         OutputError: The answer is empty.
@@ -113,7 +124,7 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
 async def measure_together(
     model: Model, prompts: PromptSet, tasks: Sequence[GradingTask]
 ) -> list[dict[str, float]]:
-    """Return the signals of several answers to one question, from two calls for all of them.
+    """Return the signals of several answers to one question, from the same few calls.
 
     Args:
         model: What gives likelihoods.
@@ -129,20 +140,37 @@ async def measure_together(
             raise OutputError("there is no answer to grade", raw=task.answer)
     first = tasks[0]
 
-    async def score(segments: Sequence[Segment]) -> tuple[TokenScores, ...]:
+    async def score(
+        segments: Sequence[Segment], texts: Sequence[str] = answers
+    ) -> tuple[TokenScores, ...]:
         request = ScoreRequest(
-            segments=tuple(segments), continuations=answers, role="teacher.grade"
+            segments=tuple(segments), continuations=tuple(texts), role="teacher.grade"
         )
         return (await model.score(request)).continuations
 
+    async def named(start: str) -> dict[str, TokenScores]:
+        return dict(zip(names, await score((Segment(text=start),), names), strict=True))
+
+    asked_for = asked_class(first.question)
+    names = [text for text in dict.fromkeys(answers) if len(text.split()) <= _NAME_WORDS]
     documents = context_segments(prompts, first.context, first.extra)
-    full, without_question = await asyncio.gather(
+    calls: list[Any] = [
         score(answer_segments(prompts, first.question, first.context, first.extra)),
         score((*documents, Segment(text="Answer:"))),
-    )
+    ]
+    if asked_for and names:
+        calls += [named(f"The name of the {asked_for} is"), named("The name is")]
+    full, without_question, *rest = await asyncio.gather(*calls)
+    unknown: dict[str, TokenScores] = {}
+    of_class, of_any = rest or (unknown, unknown)
     return [
-        signals(Likelihoods(*scores), first.question, answer, first.passages)
-        for answer, *scores in zip(answers, full, without_question, strict=True)
+        signals(
+            Likelihoods(told, untold, of_class.get(answer), of_any.get(answer)),
+            first.question,
+            answer,
+            first.passages,
+        )
+        for answer, told, untold in zip(answers, full, without_question, strict=True)
     ]
 
 
