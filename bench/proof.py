@@ -32,11 +32,10 @@ CONTENDERS = (
     "direct",
     "retrieve",
     "best_of_n",
+    "best_of_n_condensed",
     "self_consistency",
     "self_refine",
     "loop",
-    "loop_no_reflection",
-    "loop_no_condensing",
 )
 LOOP = {
     # Levels and acceptance are the defaults; T is 2 so that two cores are done in time.
