@@ -12,10 +12,12 @@ from reflectory.config import LoopConfig
 from reflectory.types import Record
 
 GraderKind = Literal["likelihood", "spoken", "function"]
-"""Likelihoods take two calls, a verdict in words one, a function none."""
+"""Likelihoods take two calls or a few more, a verdict in words one, a function none."""
 
 _LIKELIHOOD_CALLS = 2
 """Prompts that the likelihood grader scores: with the question, and without it."""
+_NAME_CALLS = 2
+"""Most prompts that it scores besides, where an answer may be a name."""
 _CHEAP_DRAFTS = 4
 """What ``drafts: auto`` writes where grades are likelihoods."""
 
@@ -98,6 +100,7 @@ def count_calls(
     tries = config.grade_attempts if most and grader == "spoken" else 1
     # A verdict in words and a user's function can fail, likelihoods cannot.
     fails = most and grader != "likelihood"
+    likelihoods = _LIKELIHOOD_CALLS + (_NAME_CALLS if most else 0)
     alone = levels * iterations  # F[j,t]
     if better:
         # R_0, and again whatever was chosen without a grade.
@@ -106,13 +109,13 @@ def count_calls(
         alone += 1 + iterations  # G[t]
     per_choice = 0
     if better and grader == "likelihood":
-        per_choice = 0 if case == "least" else _LIKELIHOOD_CALLS  # all options together
+        per_choice = 0 if case == "least" else likelihoods  # all options together
     elif better:
         condensing = revision.condense == "always" or (revision.condense == "auto" and cheap)
         again = fails or (most and config.retrieval.per_question > 0)
         options = drafts + again + (revision.condensed if condensing and most else 0)
         per_choice = 0 if case == "least" else options * tries
-    per_grade = {"likelihood": _LIKELIHOOD_CALLS, "spoken": tries, "function": 0}[grader]
+    per_grade = {"likelihood": likelihoods, "spoken": tries, "function": 0}[grader]
     grades = alone * per_grade + iterations * (per_choice if per_grade else 0)
     return LoopCalls(
         iterations=iterations,

@@ -69,18 +69,28 @@ def test_a_teacher_that_speaks_well_takes_the_usual_calls(accept, iterations, dr
     assert counted(teacher, student) == predicted(loop.config, "spoken", "usual")
 
 
-def test_a_teacher_that_shows_likelihoods_takes_the_usual_calls(monkeypatch, tmp_path):
-    monkeypatch.setenv("REFLECTORY_CACHE", str(tmp_path))
+@pytest.mark.parametrize("words", [1, 2, 12])
+@pytest.mark.parametrize("question", ["Explain what is unknown.", "Which fact is known to few?"])
+def test_a_teacher_that_shows_likelihoods_takes_the_usual_calls_or_a_few_for_names(
+    monkeypatch, tmp_path_factory, words, question
+):
+    cache = tmp_path_factory.getbasetemp() / "calibrated"  # once for all cases
+    monkeypatch.setenv("REFLECTORY_CACHE", str(cache))
     teacher = ScriptedModel(good_question, name="t", capabilities=EVERYTHING)
-    student = ScriptedModel(different, name="s")
-    loop = loop_of(teacher, student, max_iterations=2)
-    with loop:
-        loop.run("What is known?")  # calibrates the grader once
+    student = ScriptedModel(lambda r: " ".join([f"Fact{r.seed}"] * words), name="s")
+    with loop_of(teacher, student, max_iterations=2) as loop:
+        loop.run("Explain it.")  # calibrates the grader
         for model in (teacher, student):
             model.requests.clear()
             model.score_requests.clear()
-        loop.run("What is unknown?")
-    assert counted(teacher, student) == predicted(loop.config, "likelihood", "usual")
+        loop.run(question)
+    made = counted(teacher, student)
+    usual = predicted(loop.config, "likelihood", "usual")
+    grades, most = made.pop("teacher.grade"), predicted(loop.config, "likelihood", "most")
+    assert usual.pop("teacher.grade") <= grades <= most["teacher.grade"]
+    assert made == usual
+    if words > 10 and question.startswith("Explain"):  # no name anywhere
+        assert grades == predicted(loop.config, "likelihood", "usual")["teacher.grade"]
 
 
 @pytest.mark.parametrize("accept", ["better", "always"])
