@@ -7,6 +7,7 @@ those of awards without reading any document.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from reflectory.agents.answer_types import AnswerType, expected_type
 from reflectory.retrieval.sentences import words
@@ -59,7 +60,7 @@ def _noun_at(text: str, start: int) -> list[str]:
         found.append(match.group())
         end = match.end()
     noun: list[str] = []
-    for word, following in zip(found, [*found[1:], ""], strict=True):
+    for word, following in pairwise([*found, ""]):
         if word.endswith(("'s", "\u2019s")):
             return []  # "what country's team" asks for a team
         if word in FUNCTION_WORDS or word.endswith("ly"):
