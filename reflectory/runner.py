@@ -20,7 +20,7 @@ from reflectory.observability import in_run
 from reflectory.observability.trace import recorder
 from reflectory.planning import PLAN, note_plan, plan_of_parts
 from reflectory.runs.cached_model import CachedModel, calls_for
-from reflectory.runs.checkpoints import open_checkpointer, prune
+from reflectory.runs.checkpoints import open_checkpointer, prune, prune_finished
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction
 from reflectory.runs.manifest import ModelRecord
@@ -156,6 +156,7 @@ class _Session:
         self._saver = await stack.enter_async_context(
             open_checkpointer(directory.checkpoints_path, directory.config.checkpoints)
         )
+        await prune_finished(self._saver, directory.trajectories)
         stack.callback(self._update_manifest, False)
 
     def note_plan(self, instructions: int | None) -> None:

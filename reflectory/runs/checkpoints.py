@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, closing
 from enum import Enum
 from pathlib import Path
@@ -168,6 +168,21 @@ async def prune(saver: BaseCheckpointSaver[str], thread_id: str) -> None:
         StorageError: The database cannot be reached.
     """
     await saver.adelete_thread(thread_id)
+
+
+async def prune_finished(saver: BaseCheckpointSaver[str], done: Container[str]) -> None:
+    """Delete the checkpoints of loops that were done when a process was killed before pruning.
+
+    Only of a file: a shared database has the checkpoints of other runs, too.
+
+    Args:
+        saver: What :func:`open_checkpointer` gave.
+        done: The ids of the loops that are over.
+    """
+    threads = getattr(saver, "threads", None)
+    for thread in threads() if threads is not None else ():
+        if thread in done:
+            await prune(saver, thread)
 
 
 def memory_checkpointer() -> InMemorySaver:

@@ -61,6 +61,12 @@ class PromptSqliteSaver(SqliteSaver):
         """Keep what a task wrote."""
         self.put_writes(config, writes, task_id, task_path)
 
+    def threads(self) -> list[str]:
+        """Return the ids of all threads that have checkpoints."""
+        with self.cursor(transaction=False) as cursor:
+            found = cursor.execute("SELECT DISTINCT thread_id FROM checkpoints").fetchall()
+        return [thread for (thread,) in found]
+
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete the checkpoints of a thread."""
         self.delete_thread(thread_id)
