@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,7 @@ from reflectory.cli.common import (
 from reflectory.cli.interrupts import stopping_on_signals
 from reflectory.cli.run_output import Events, JsonList, People, Tally
 from reflectory.errors import ReflectoryError, UserError
+from reflectory.observability.logs import json_log
 
 if TYPE_CHECKING:
     from reflectory.config import RunConfig
@@ -78,6 +80,9 @@ def run(
     events: Annotated[
         bool, typer.Option("--events", help="Print JSON Lines of what happens, while it runs.")
     ] = False,
+    log_json: Annotated[
+        Path | None, typer.Option(help="File for a log of nodes and calls, as JSON Lines.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Run reflective loops; the same command on the same RUN goes on where it stopped.
@@ -118,9 +123,10 @@ def run(
             "no instructions were named", hint="give --instruction TEXT or --instructions FILE"
         )
     said = Events(output) if events else JsonList() if json else People()
-    tally = run_loops(
-        settings, output, said, retry_failed=retry_failed, quiet=quiet or json or events
-    )
+    with nullcontext() if log_json is None else json_log(log_json):
+        tally = run_loops(
+            settings, output, said, retry_failed=retry_failed, quiet=quiet or json or events
+        )
     if tally.interrupted:
         raise typer.Exit(INTERRUPTED)
     if tally.failed:

@@ -1,4 +1,4 @@
-"""LangSmith by its ordinary variables: runs of nodes arrive, and calls of every model under them."""
+"""LangSmith by its ordinary variables: nodes arrive, and calls of every model under them."""
 
 import os
 import subprocess

@@ -124,3 +124,18 @@ def test_passwords_in_addresses_are_hidden():
 def test_any_message_is_one_line_of_json(message, fields):
     line = JsonFormatter({}).format(record("%s", message, fields=fields))
     assert "\n" not in line and json.loads(line)["severity"] == "INFO"
+
+
+def test_the_command_writes_the_log_and_refuses_a_place_that_is_none(tmp_path, monkeypatch):
+    from reflectory.cli import run as verb
+    from reflectory.cli.main import run_command
+
+    monkeypatch.setattr(verb, "loop_from", lambda settings: world_loop(WORLD, max_iterations=1))
+    (tmp_path / "notes.txt").write_text("The first fact is known.")
+    asked = ["run", "-d", str(tmp_path / "notes.txt"), "-i", "Why?", "--max-iterations", "1", "-q"]
+    log = tmp_path / "logs/run.jsonl"
+    assert run_command([*asked, "-o", str(tmp_path / "run"), "--log-json", str(log)]) == 0
+    assert {line.get("run") for line in lines(log)} >= {"run"}
+    blocked = str(tmp_path / "notes.txt/log")
+    assert run_command([*asked, "-o", str(tmp_path / "other"), "--log-json", blocked]) == 1
+    assert not (tmp_path / "other").exists()
