@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from typing import Any
 from provenance import provenance
 
 from reflectory import ReflectiveLoop
-from reflectory.cluster import map_on_ray
+from reflectory.background import BACKGROUND
+from reflectory.cluster import ClusterRunner
 from reflectory.cluster.calls import CallDesk, DeskModel
 from reflectory.cluster.runtime import ray_cluster, start_keeper
 from reflectory.config.cluster import ClusterConfig
 from reflectory.models.protocol import Request, Segment
+from reflectory.runs import Instruction
 from reflectory.testing.models import ScriptedModel
 from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
 
@@ -50,21 +52,23 @@ def make_loop(delay_s: float) -> ReflectiveLoop:
 
 
 def time_run(workers: int, instructions: int, delay_s: float, concurrency: int) -> dict[str, Any]:
-    """Return how long a run takes from its first trajectory's begin to its last one's end."""
+    """Return how long a run takes, with and without the start of its workers."""
     config = ClusterConfig(engine="ray", workers=workers, cpus=0.5)
-    asked = [f"What is known of number {i}?" for i in range(instructions)]
+    runner = ClusterRunner(partial(make_loop, delay_s), config)
+    marks: list[float] = []
+
+    async def items() -> AsyncIterator[Instruction]:
+        """Yield instructions once all workers are up, so that their start is not measured."""
+        while runner.crew is None or runner.crew.ready < workers:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        marks.append(time.perf_counter())
+        for number in range(instructions):
+            yield Instruction(f"{number:06d}", f"What is known of number {number}?")
+
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        stream = map_on_ray(
-            partial(make_loop, delay_s),
-            # All workers are up before the first instruction is read.
-            _when_ready(asked, lambda: marks.append(time.perf_counter())),
-            concurrency=concurrency,
-            output=Path(folder) / "run",
-            cluster=config,
-        )
-        marks: list[float] = []
-        count = sum(1 for _ in stream)
+        stream = runner.stream(items(), concurrency=concurrency, output=Path(folder) / "run")
+        count = sum(1 for _ in BACKGROUND.iterate(stream))
         ended = time.perf_counter()
         calls = json.loads((Path(folder) / "run/manifest.json").read_text())["totals"]["calls"]
     return {
@@ -74,14 +78,6 @@ def time_run(workers: int, instructions: int, delay_s: float, concurrency: int) 
         "with_start_s": ended - began,
         "seconds": ended - marks[0],
     }
-
-
-def _when_ready(texts: list[str], note: Callable[[], Any]) -> Any:
-    """Yield texts, and note when the first one is asked for."""
-    for number, text in enumerate(texts):
-        if number == 0:
-            note()
-        yield text
 
 
 def time_keeper(calls: int, loops: int) -> dict[str, float]:
@@ -123,8 +119,8 @@ if __name__ == "__main__":
     parser.add_argument("--calls", type=int, default=4000)
     options = parser.parse_args()
     os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent))
-    figures: dict[str, Any] = {"provenance": provenance("ray"), "options": vars(options).copy()}
-    figures["options"]["json"] = str(options.json) if options.json else None
+    asked = {name: value for name, value in vars(options).items() if name != "json"}
+    figures: dict[str, Any] = {"provenance": provenance("ray"), "options": asked}
     with ray_cluster(ClusterConfig(engine="ray", workers=2, cpus=0.5)) as ray:
         runs = [
             time_run(workers, options.instructions, options.sleep, options.concurrency)
@@ -137,6 +133,11 @@ if __name__ == "__main__":
         }
         figures["runs"] = runs
         figures["speedup"] = median[1] / median[2]
+        started = {
+            workers: statistics.median(r["with_start_s"] for r in runs if r["workers"] == workers)
+            for workers in (1, 2)
+        }
+        figures["speedup_with_start"] = started[1] / started[2]
         figures["keeper"] = [time_keeper(options.calls, loops) for loops in (1, 8, 64, 256)]
     text = json.dumps(figures, indent=2)
     print(text)

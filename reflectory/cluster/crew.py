@@ -141,6 +141,11 @@ class Crew:
             "--retry-failed tries again",
         )
 
+    @property
+    def ready(self) -> int:
+        """Workers that take instructions now."""
+        return len(self._living())
+
     def counts(self) -> list[dict[str, Any]]:
         """Return ``hits`` and ``engines`` of every worker there was."""
         return [counts for place in self._places for counts in place.counts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ class ClusterRunner:
         cluster: How many workers, and what each needs.
         settings: The configuration that a run directory records; by default made
             from the loop.
+
+    Attributes:
+        crew: The workers, once a stream has begun.
     """
 
     def __init__(
@@ -58,10 +61,11 @@ class ClusterRunner:
         self._make_loop = make_loop
         self._cluster = cluster or ClusterConfig(engine="ray")
         self._settings = settings
+        self.crew: Crew | None = None
 
     async def stream(
         self,
-        items: Iterable[Instruction],
+        items: AsyncIterable[Instruction] | Iterable[Instruction],
         *,
         concurrency: int,
         output: str | Path | None = None,
@@ -93,7 +97,7 @@ class ClusterRunner:
             ray = stack.enter_context(ray_cluster(self._cluster))
             budget = self._settings.budget if self._settings else BudgetConfig()
             terms = Terms(pack(ray, self._make_loop), self._cluster.workers, budget)
-            crew = Crew(
+            crew = self.crew = Crew(
                 lambda: hire_worker(ray, terms, self._cluster, concurrency),
                 lambda actor: ray.kill(actor, no_restart=True),
                 lost_errors(ray),

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from reflectory.config.base import Settings, problems_of
 from reflectory.config.budget import BudgetConfig
-from reflectory.config.cluster import ClusterConfig
 from reflectory.config.checkpoints import checked_checkpoints
+from reflectory.config.cluster import ClusterConfig
 from reflectory.config.curation import CurationConfig
 from reflectory.config.evaluation import EvaluationConfig
 from reflectory.config.improvement import ImprovementConfig

@@ -293,8 +293,10 @@ def test_workers_together_keep_to_a_budget(cluster, tmp_path, alone):
     assert set(calls_of(log)[0].values()) == {1}
 
 
-def test_the_command_line_runs_on_ray(tmp_path):
-    config = {"documents": [str(tmp_path)], "teacher": "local:/no/such/model"}
+def test_the_command_line_says_what_a_worker_could_not_load(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/one.txt").write_text("The first fact is known to everybody.")
+    config = {"documents": ["notes"], "teacher": "local:/no/such/model"}
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     command = [sys.executable, "-m", "reflectory.cli.main", "run", "-c", "config.yaml"]
     command += ["-i", "What is known?", "-o", "run", "--engine", "ray", "--workers", "1", "-q"]
