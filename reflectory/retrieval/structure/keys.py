@@ -28,7 +28,7 @@ class _Folded(dict[str, str]):
     Texts repeat their words, and folding takes ten times as long as looking up.
     """
 
-    _LIMIT = 500_000
+    _LIMIT = 65_536
 
     def __missing__(self, word: str) -> str:
         if len(self) >= self._LIMIT:  # a text of nothing but new words
