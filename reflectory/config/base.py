@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +11,12 @@ from reflectory.config.checkpoints import without_passwords
 from reflectory.errors import ConfigError
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+_SHOWN = 400
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _SHOWN
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
+_REPR.maxlevel = 3
 
 
 def problems_of(error: ValidationError) -> list[str]:
@@ -21,10 +28,20 @@ def problems_of(error: ValidationError) -> list[str]:
         if item["type"] == "extra_forbidden":
             message = "there is no such field; see docs/configuration.md for those there are"
         given = (
-            "" if item["type"] in {"missing", "extra_forbidden"} else f" (got {item['input']!r})"
+            ""
+            if item["type"] in {"missing", "extra_forbidden"}
+            else f" (got {_shown(item['input'])})"
         )
-        lines.append(without_passwords(f"{field}: {message}{given}")[:400])
+        lines.append(without_passwords(f"{field}: {message}{given}")[:_SHOWN])
     return lines
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is written, cut short: ten lines of YAML can name a billion texts."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number with thousands of digits"
 
 
 class Settings(BaseModel):

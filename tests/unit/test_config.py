@@ -398,3 +398,19 @@ def test_problems_of_a_file_name_it(tmp_path: Path) -> None:
     file.write_text("teacher: ''\nloop: {epsilon: 0}\n")
     with pytest.raises(ConfigError, match=r"run\.yaml: 2 problems"):
         RunConfig.load(file)
+
+
+def test_a_number_of_thousands_of_digits_is_a_problem_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("concurrency: 0x" + "f" * 9000)  # YAML reads it, Python writes no such decimal
+    with pytest.raises(ConfigError, match=r"concurrency: .*thousands of digits"):
+        RunConfig.load(file)
+
+
+def test_yaml_that_names_a_billion_texts_is_refused_in_a_short_message(tmp_path: Path) -> None:
+    lines = [f"f{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    file = tmp_path / "run.yaml"
+    file.write_text("\n".join(["f0: &a0 [x]", *lines, "documents: [*a9]"]))
+    with pytest.raises(ConfigError, match=r"documents\.0: .*\.\.\.") as caught:
+        RunConfig.load(file)
+    assert all(len(problem) <= 400 for problem in caught.value.problems)
