@@ -186,6 +186,8 @@ def test_a_failure_is_listed_and_only_failures_run_again_on_request(folder, here
 
 def test_json_is_one_list_as_before(folder, here):
     code, out, _ = here("--json")
+    plan = json.loads((folder / "run" / "plan.json").read_text())
+    assert plan["instructions"] == COUNT
     rows = json.loads(out)
     assert code == 0 and len(rows) == COUNT
     assert {row["status"] for row in rows} == {"done"} and all("alignment" in row for row in rows)
