@@ -182,7 +182,10 @@ def _told(by_more: TokenScores, by_less: TokenScores) -> float:
     An echo of a long question is told by it entirely: without bounds its number would be the
     only one that counts.
     """
-    return min(max(by_more.total - by_less.total, _LEAST), _MOST)
+    told = by_more.total - by_less.total
+    if math.isnan(told):  # impossible with either prompt: infinity less infinity is no number
+        return 0.0
+    return min(max(told, _LEAST), _MOST)
 
 
 def _class_share(likelihoods: Likelihoods) -> float:
