@@ -108,7 +108,8 @@ def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
         for p in passages
     ]
     weights = _weights(asked, [words | title for title, found in read for words in found])
-    everything = sum(weights.values())
+    # An exact sum, since words come from sets in another order in every process.
+    everything = math.fsum(weights.values())
     best = 0.0
     for place, (title, sentences) in enumerate(read):
         linked = [
@@ -121,7 +122,7 @@ def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
             share = len(own & words) / len(own)
             if share:
                 seen = [words | title | far for far in (frozenset(), *linked)]
-                near = max(sum(weights[word] for word in asked & held) for held in seen)
+                near = max(math.fsum(weights[word] for word in asked & held) for held in seen)
                 best = max(best, share * near / everything)
     return min(best, 1.0)
 
