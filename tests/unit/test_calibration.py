@@ -155,14 +155,18 @@ def test_separable_answers_come_fully_apart() -> None:
     assert right.min() > 0.5 > wrong.max()
 
 
-def test_a_signal_that_points_the_other_way_gets_a_negative_weight() -> None:
+def test_a_signal_that_points_the_other_way_is_left_out() -> None:
+    """That an answer stands in the documents never speaks against it, whatever cases say."""
     rows, truth, groups = noisy(1)
     turned = [{**row, "s0": -row["s0"]} for row in rows]
     plain = fit(rows, truth, groups, ["s0", "s1"], model="m")
     other = fit(turned, truth, groups, ["s0", "s1"], model="m")
-    assert plain.weights[0] > 1.0 > abs(plain.weights[1])
-    assert other.weights[0] == pytest.approx(-plain.weights[0], rel=1e-3)
-    assert other.auc == pytest.approx(plain.auc, abs=1e-3)
+    assert plain.weights[0] > 1.0 > plain.weights[1] >= 0.0
+    assert other.weights[0] == 0.0
+    # Without it nothing is known, and that is what the reported separation says.
+    assert plain.auc > 0.8
+    assert other.auc < 0.65
+    assert np.ptp(other.scores(turned)) < 0.2
 
 
 def test_scores_do_not_depend_on_the_units_of_a_signal() -> None:

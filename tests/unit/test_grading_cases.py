@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from reflectory.evaluation.metrics import normalise_answer
+
 FIELDS = {
     "id",
     "passages",
@@ -19,12 +21,14 @@ FIELDS = {
     "wrong_sentence",
     "unsupported",
 }
-CASES: list[dict[str, Any]] = [
-    json.loads(line)
-    for line in (files("reflectory") / "agents" / "graders" / "cases.jsonl")
-    .read_text("utf-8")
-    .splitlines()
-]
+
+
+def _read(name: str) -> list[dict[str, Any]]:
+    text = (files("reflectory") / "agents" / "graders" / name).read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+CASES, SAID = _read("cases.jsonl"), _read("said.jsonl")
 
 
 def _yes_no(case: dict[str, Any]) -> bool:
@@ -169,3 +173,39 @@ def test_word_overlap_is_at_chance_where_two_steps_are_needed() -> None:
     assert len(TWO_STEP) >= 66
     assert 0.4 <= _overlap_area(TWO_STEP) <= 0.6
     assert all(3 <= len(case["wrong_same_documents"]) <= 5 for case in TWO_STEP)
+
+
+# What a small student said
+
+
+def test_every_question_has_what_was_said_to_it() -> None:
+    assert [said["id"] for said in SAID] == [case["id"] for case in CASES]
+    for said in SAID:
+        assert set(said) == {"id", "right", "wrong"}
+        texts = [*said["right"], *said["wrong"]]
+        assert 1 <= len(texts) <= 6
+        assert len(set(texts)) == len(texts)
+        assert all(text.strip() == text != "" for text in texts)
+    right = sum(len(said["right"]) for said in SAID)
+    everything = right + sum(len(said["wrong"]) for said in SAID)
+    assert (right, everything) == (187, 1125)  # as cases.README.md says: one in six
+
+
+@pytest.mark.parametrize(
+    ("case", "said"), list(zip(CASES, SAID, strict=True)), ids=[case["id"] for case in CASES]
+)
+def test_what_was_said_is_right_where_it_holds_the_answer(
+    case: dict[str, Any], said: dict[str, Any]
+) -> None:
+    def holds(text: str) -> bool:
+        answer, found = normalise_answer(case["right"][0]), normalise_answer(text)
+        # Of yes and no the first word counts: "no" stands in many an answer.
+        if _yes_no(case):
+            return found.split()[:1] == [answer]
+        return f" {answer} " in f" {found} "
+
+    assert all(map(holds, said["right"]))
+    assert not any(map(holds, said["wrong"]))
+    wrong = {*case["wrong_same_documents"], case["wrong_sentence"], case["unsupported"]}
+    assert not wrong & set(said["right"])
+    assert not set(case["right"]) & set(said["wrong"])

@@ -15,7 +15,13 @@ from reflectory.agents.graders import Grader, GradingTask
 from reflectory.agents.graders.calibration import Calibration
 from reflectory.agents.graders.cases import GradingCase, packaged_cases
 from reflectory.agents.graders.features import supported_share
-from reflectory.agents.graders.likelihood import SIGNALS, LikelihoodGrader, calibrate, measure
+from reflectory.agents.graders.likelihood import (
+    SIGNALS,
+    LikelihoodGrader,
+    calibrate,
+    measure,
+    measure_together,
+)
 from reflectory.agents.student import answer_segments, context_segments
 from reflectory.errors import OutputError
 from reflectory.models.protocol import ScoreRequest
@@ -40,11 +46,13 @@ def grades(grader: Grader, tasks: list[GradingTask]) -> list[float]:
     return asyncio.run(all_of_them())
 
 
-def by_kind(grader: Grader) -> dict[str, list[float]]:
+def by_kind(grader: Grader) -> dict[str | bool, list[float]]:
+    """Return the scores of every kind, and of all that is right and all that is wrong."""
     found = defaultdict(list)
     scores = grades(grader, [case.task for case in cases()])
     for case, score in zip(cases(), scores, strict=True):
         found[case.kind].append(score)
+        found[case.right].append(score)
     return found
 
 
@@ -57,15 +65,18 @@ def by_kind(grader: Grader) -> dict[str, list[float]]:
 def test_an_answer_is_scored_with_the_question_and_without(prompts: PromptSet) -> None:
     model = scoring(by_overlap)
     signals = asyncio.run(measure(model, prompts, replace(TASK, answer=" Alexander Fleming\n")))
-    assert set(signals) == {*SIGNALS, "repeated"}
+    assert set(signals) == {*SIGNALS, "fit", "type", "class", "echo", "repeated"}
     assert all(map(math.isfinite, signals.values()))
 
-    full, without_question = model.score_requests
+    full, without_question, of_class, of_any = model.score_requests
     # The student's own prompt, whatever it is, so that what was read for it serves here too.
     assert full.segments == answer_segments(prompts, TASK.question, CONTEXT, EXTRA)
     assert without_question.segments[:-1] == context_segments(prompts, CONTEXT, EXTRA)
     assert without_question.segments[:-1] == full.segments[:-1]
     assert without_question.segments[-1].text == "Answer:"
+    # Whether it is of the class that was asked for, no document has to say.
+    assert [s.text for s in of_class.segments] == ["The name of the person is"]
+    assert [s.text for s in of_any.segments] == ["The name is"]
     assert {r.continuations for r in model.score_requests} == {("Alexander Fleming",)}
     assert {r.role for r in model.score_requests} == {"teacher.grade"}
 
@@ -81,6 +92,51 @@ def test_signals_follow_from_the_likelihoods() -> None:
     assert signals["information"] == len(scored.logprobs) > 1  # a nat of each token
     assert signals["type"] == 1.0
     assert signals["proximity"] == 1.0
+
+
+def test_the_class_that_was_asked_for_speaks_for_its_own_names() -> None:
+    def people(request: ScoreRequest, text: str) -> float:
+        asked = request.segments[-1].text == "The name of the person is"
+        return -1.0 if asked and text == "Alexander Fleming" else -2.0
+
+    def of(answer: str) -> dict[str, float]:
+        return asyncio.run(measure(scoring(people), PROMPTS, replace(TASK, answer=answer)))
+
+    person, city = of("Alexander Fleming"), of("London")
+    assert person["class"] > 0.6 > city["class"] == 0.5
+    assert person["kind"] == person["class"]
+
+
+def test_only_names_are_held_against_a_class_and_only_where_there_is_one() -> None:
+    def requests(question: str, *answers: str) -> list[ScoreRequest]:
+        model = scoring(by_overlap)
+        tasks = [replace(TASK, question=question, answer=answer) for answer in answers]
+        found = asyncio.run(measure_together(model, PROMPTS, tasks))
+        assert len(found) == len(answers)
+        unknown = [row["class"] for row in found if row["class"] == 0.6]
+        assert len(unknown) == (0 if len(model.score_requests) == 4 and LONG not in answers else 1)
+        return model.score_requests
+
+    who = TASK.question
+    assert len(requests(who, "Alexander Fleming")) == 4
+    # Six words may be a name, seven are a sentence.
+    assert len(requests(who, " ".join(["Ada"] * 6))) == 4
+    assert len(requests(who, LONG)) == 2
+    # Several answers share the calls; a name said twice is scored once.
+    *_, of_class, of_any = requests(who, "Ada Frey", LONG, "Ada Frey", "Emil Rau")
+    assert of_class.continuations == of_any.continuations == ("Ada Frey", "Emil Rau")
+    assert len(requests("Why did the mould grow?", "London")) == 2
+
+
+LONG = "It was Alexander Fleming who saw it"
+
+
+def test_answers_measured_together_are_measured_as_each_by_itself() -> None:
+    answers = ("Alexander Fleming", LONG, "London", "Alexander Fleming", "1928")
+    tasks = [replace(TASK, answer=answer) for answer in answers]
+    together = asyncio.run(measure_together(scoring(by_overlap), PROMPTS, tasks))
+    apart = [asyncio.run(measure(scoring(by_overlap), PROMPTS, task)) for task in tasks]
+    assert together == apart
 
 
 def test_of_names_and_years_of_one_sentence_the_question_says_which_is_wanted() -> None:
@@ -158,16 +214,14 @@ def test_when_likelihoods_know_the_answer_right_and_wrong_come_apart() -> None:
     assert grader.calibration.auc > 0.99
     assert grader.calibration.cases == len(cases())
     found = by_kind(grader)
-    right = found["right"] + found["right_sentence"]
-    wrong = [
-        score for kind, scores in found.items() if not kind.startswith("right") for score in scores
-    ]
+    right, wrong = found[True], found[False]
     # "The Brooklyn Bridge" adds nothing to "Which is older, the Brooklyn Bridge or ...?".
     assert mean(right) > 0.9
     assert sorted(right)[len(right) // 20] > 0.5
     assert mean(wrong) < 0.1
     assert max(found["echo"]) == 0.0
-    assert max(found["constant"]) < 0.2
+    assert mean(found["constant"]) < 0.1
+    assert max(found["constant"]) < 0.5
 
     # Question by question: the right answer gets more than an echo and a constant one.
     best = defaultdict(dict)
