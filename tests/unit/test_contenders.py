@@ -12,7 +12,7 @@ from reflectory.contenders.looping import VARIANTS, Loop
 from reflectory.contenders.meter import Meter, MeteredModel
 from reflectory.contenders.protocol import Budget, Contender
 from reflectory.contenders.registry import CONTENDERS, contenders_named
-from reflectory.contenders.sampling import BestOfN, SelfConsistency
+from reflectory.contenders.sampling import BestOfN, BestOfNCondensed, SelfConsistency
 from reflectory.errors import UserError
 from reflectory.evaluation.sets import read_sets
 from reflectory.evaluator.arena import Arena, NoDocuments
@@ -25,7 +25,9 @@ from reflectory.testing.models import ScriptedModel
 REQUEST = Request(segments=(Segment(text="one two three"),), role="test")
 
 
-def attempts_of(contender, tmp_path, *, budget, student=None, settings=None, grader=judge):
+def attempts_of(
+    contender, tmp_path, *, budget, student=None, settings=None, grader=judge, questions=None
+):
     """Return what a contender attempts at the first question, and the student's requests."""
     settings = settings or config()
     student = student or model()
@@ -41,7 +43,7 @@ def attempts_of(contender, tmp_path, *, budget, student=None, settings=None, gra
         parts = await assemble(sources, settings.loop)
         cache = CallCache(tmp_path / "calls.sqlite")
         arena = Arena(parts, cache, settings.evaluation)
-        (item,) = await arena.items(read_sets(rows(1)).questions)
+        (item,) = await arena.items(read_sets(questions or rows(1)).questions)
         found = [a async for a in contender.attempts(arena.task(item, budget, lambda t: None))]
         cache.close()
         return found
@@ -167,6 +169,90 @@ def test_an_answer_that_cannot_be_graded_is_never_the_best(tmp_path):
         BestOfN(), tmp_path, budget=Budget(calls=2), student=saying("Oslo"), grader=grade
     )
     assert [(a.text, a.grade) for a in found] == [("Paris", None), ("Oslo", 0.0)]
+
+
+LONG = "I believe that it hangs in Rome now"
+
+
+def condensing(tmp_path, grades, *, drawn=("Oslo",), calls=1, questions=None, **revision):
+    """Return what best of N with short stretches attempts, and every answer that was graded."""
+    settings = config()
+    changed = settings.loop.revision.model_copy(update=revision)
+    loop = settings.loop.model_copy(update={"revision": changed})
+    read = []
+
+    def grade(task):
+        read.append(task.answer)
+        return grades.get(task.answer, 0.0)
+
+    found, _ = attempts_of(
+        BestOfNCondensed(),
+        tmp_path,
+        budget=Budget(calls=calls),
+        student=saying(*drawn, first=LONG),
+        settings=settings.model_copy(update={"loop": loop}),
+        grader=grade,
+        questions=questions,
+    )
+    return [(a.text, a.grade) for a in found], read
+
+
+def test_a_short_stretch_of_a_sample_may_be_the_best(tmp_path):
+    found, read = condensing(tmp_path, {LONG: 0.5, "Rome": 0.6})
+    assert found == [("Rome", 0.6)]
+    assert read[0] == LONG and "Rome" in read
+    # Stretches are those that the documents hold.
+    assert all(form in "The bell number 0 hangs in Rome." for form in read[1:])
+
+
+def test_few_words_count_more_by_the_loops_own_preference(tmp_path):
+    grades = {LONG: 0.8, "Rome": 0.6}
+    assert condensing(tmp_path, grades, brevity=0.3)[0] == [("Rome", 0.6)]
+    assert condensing(tmp_path, grades, brevity=0.1)[0] == [(LONG, 0.8)]
+    # The preference chooses and is no part of the grade; among equals the first stays.
+    assert condensing(tmp_path, {LONG: 0.6, "Rome": 0.6}, brevity=0.0)[0] == [(LONG, 0.6)]
+
+
+def test_samples_and_their_stretches_compete_as_one_and_none_is_graded_twice(tmp_path):
+    drawn = ("It hangs in Rome, I am sure", "Lima")
+    grades = {LONG: 0.5, "Rome": 0.6, "Lima": 0.7}
+    found, read = condensing(tmp_path, grades, drawn=drawn, calls=3)
+    assert found == [("Rome", 0.6), ("Rome", 0.6), ("Lima", 0.7)]
+    assert read.count("Rome") == 1
+    assert {LONG, *drawn} <= set(read)
+
+
+def test_no_more_stretches_are_graded_than_the_loop_considers(tmp_path):
+    drawn = ("bronze", "It is the bell of Rome, cast from bronze")
+    _, all_of_them = condensing(tmp_path, {}, drawn=drawn, calls=3)
+    _, one = condensing(tmp_path, {}, drawn=drawn, calls=3, condensed=1)
+    said = {LONG, *drawn}
+    assert len([answer for answer in one if answer not in said]) == 1
+    assert len([answer for answer in all_of_them if answer not in said]) > 1
+
+
+def test_what_asks_for_an_explanation_has_no_stretches(tmp_path):
+    (row,) = rows(1)
+    why = [{**row, "question": "Why does the bell number 0 hang where it hangs?"}]
+    found, read = condensing(
+        tmp_path, {LONG: 0.5, "Rome": 0.9, "Oslo": 0.6}, calls=2, questions=why
+    )
+    # Nor do few words count more there.
+    assert found == [(LONG, 0.5), ("Oslo", 0.6)]
+    assert read == [LONG, "Oslo"]
+
+
+def test_a_stretch_that_cannot_be_graded_is_never_the_best(tmp_path):
+    assert condensing(tmp_path, {LONG: 0.5, "Rome": "no score"})[0] == [(LONG, 0.5)]
+    assert condensing(tmp_path, {LONG: "no score", "Rome": 0.0})[0][0][1] == 0.0
+    nothing = dict.fromkeys([LONG, "Rome", "hangs"], "no score")
+    assert condensing(tmp_path, nothing)[0] == [(LONG, None)]
+
+
+def test_condensing_a_student_that_says_nothing_ends(tmp_path):
+    student = ScriptedModel(lambda request: "")
+    found, _ = attempts_of(BestOfNCondensed(), tmp_path, budget=Budget(calls=1000), student=student)
+    assert found == []
 
 
 def variant(name):

@@ -128,6 +128,35 @@ def test_a_model_that_can_be_prefilled_begins_with_another_starter_each_time() -
     assert {r.sampling.stop for r in model.requests} == {("\n",)}
 
 
+def test_after_a_failed_try_a_prefilled_question_begins_with_a_name_of_the_documents() -> None:
+    """What is left to a small model, it asks about the student; a name keeps it to the matter."""
+    text = "In 1931 the painter Ada Frey moved to Ulm. Her teacher was Emil Rau."
+    documents = [Passage(id="p", document_id="d", text=text, start=0, end=len(text))]
+    who, model, _ = teacher(["no"], capabilities=PREFILL, question_attempts=5)
+    with pytest.raises(OutputError):
+        asyncio.run(who.ask(INSTRUCTION, LEVEL, "It was Florey.", documents, iteration=0))
+    first, *others = [r.prefill for r in model.requests]
+    assert first == "What"
+    names = [prefill.removeprefix("Regarding ").split(", ")[0] for prefill in others]
+    assert all(name in text for name in names)
+    assert len(set(names)) > 1 and {"Ada Frey", "Ulm"} & set(names)
+    # The level's starters go on by turns behind the name, as a part of the sentence.
+    assert [prefill.split(", ")[1] for prefill in others] == ["who", "when", "what", "who"]
+    assert len({r.seed for r in model.requests}) == 5
+
+
+def test_a_question_that_begins_with_a_name_is_asked_as_it_was_written() -> None:
+    text = "The painter Ada Frey moved to Ulm."
+    documents = [Passage(id="p", document_id="d", text=text, start=0, end=len(text))]
+    who, model, _ = teacher(
+        ["no", "Regarding Ulm, who moved there in the end?"], capabilities=PREFILL
+    )
+    found = asyncio.run(who.ask(INSTRUCTION, LEVEL, "It was Florey.", documents, iteration=0))
+    assert model.requests[1].prefill.startswith("Regarding ")
+    assert found.text == "Regarding Ulm, who moved there in the end?"
+    assert found.attempts == 2
+
+
 def test_no_words_are_put_into_the_mouth_of_other_models() -> None:
     for capabilities, level in (
         (frozenset({Capability.SEED, Capability.SCORE}), LEVEL),
