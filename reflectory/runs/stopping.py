@@ -18,13 +18,11 @@ class Stoppable(Iterator[Item]):
 
     Attributes:
         total: How many there are, where ``items`` says so; else ``None``.
-        total: How many items there are, where they say so.
         left: Whether items were left because it was asked for; ``False`` where the
             last one had been given out by then.
     """
 
     def __init__(self, items: Iterable[Item], asked: threading.Event) -> None:
-        self.total: int | None = getattr(items, "total", None)
         self.total: int | None = getattr(items, "total", None)
         self.left = False
         self._items = iter(items)
