@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from reflectory.types import Passage
 
@@ -22,6 +23,12 @@ _STOP_WORDS = frozenset(_COMMON_WORDS.split())
 def content_words(text: str) -> list[str]:
     """Return the lower-cased words of a text without the commonest English ones."""
     return [w for w in (m.group().lower() for m in _WORD.finditer(text)) if w not in _STOP_WORDS]
+
+
+@lru_cache(maxsize=2048)
+def _vocabulary(passage: str) -> frozenset[str]:
+    """Return the content words of a passage; every answer of a loop is held against the same."""
+    return frozenset(content_words(passage))
 
 
 def split_citations(text: str, context: Sequence[Passage]) -> tuple[str, tuple[str, ...]]:
@@ -60,7 +67,7 @@ def attribute(text: str, context: Sequence[Passage], *, most: int = 2) -> tuple[
         most: Most passages to name.
     """
     wanted = set(content_words(text))
-    words = [set(content_words(f"{p.title} {p.text}")) for p in context]
+    words = [_vocabulary(f"{p.title} {p.text}") for p in context]
     holders = {w: sum(w in have for have in words) for w in wanted}
     # The order of a set changes from process to process, and with it an ordinary
     # sum in its last bits; fsum has no order.

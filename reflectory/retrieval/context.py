@@ -10,6 +10,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from reflectory.retrieval.passages import longest_prefix
 from reflectory.retrieval.preprocess import clean_line
@@ -17,6 +18,8 @@ from reflectory.retrieval.sentences import sentences
 from reflectory.types import Passage, ScoredPassage
 
 _TITLE_LENGTH = 120
+_KEPT = 2048
+"""Passages whose text stays prepared: every call of a loop reads the same few again."""
 _ARTICLES = frozenset({"a", "an", "the"})
 _WORD = re.compile(r"\w+")
 
@@ -138,6 +141,7 @@ def _title(passage: Passage) -> str:
     return title if len(title) <= _TITLE_LENGTH else title[: _TITLE_LENGTH - 1].rstrip() + "…"
 
 
+@lru_cache(maxsize=_KEPT)
 def _neutral(text: str) -> str:
     """Return text that no agent can take for something else than text."""
     # splitlines knows every line end, also of passages that nobody preprocessed.
@@ -158,6 +162,7 @@ def _reading_order(best_first: list[Passage]) -> list[Passage]:
     ]
 
 
+@lru_cache(maxsize=_KEPT)
 def _words(text: str) -> str:
     """Return the words that matter for whether two texts say the same."""
     plain = unicodedata.normalize("NFKD", text.casefold())

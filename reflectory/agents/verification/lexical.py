@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from reflectory.agents.verification.protocol import statements_in
 from reflectory.agents.verification.words import (
+    ROOT_LETTERS,
     Word,
     content_of,
     has_negation,
@@ -67,6 +68,8 @@ class _Content:
     sentences: tuple[_Sentence, ...]
     title: frozenset[str]
     stems: frozenset[str]
+    roots: dict[str, list[str]]
+    """The stems by how they begin, for most begin differently from any given one."""
 
 
 @lru_cache(maxsize=4096)
@@ -76,7 +79,11 @@ def _content(title: str, text: str) -> _Content:
         words = content_of(text[start:end])
         found.append(_Sentence(start, end, words, stems_of(words)))
     of_title = stems_of(content_of(title))
-    return _Content(tuple(found), of_title, of_title.union(*(s.stems for s in found)))
+    stems = of_title.union(*(s.stems for s in found))
+    roots: dict[str, list[str]] = {}
+    for stem in stems:
+        roots.setdefault(stem[:ROOT_LETTERS], []).append(stem)
+    return _Content(tuple(found), of_title, stems, roots)
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,8 @@ def _credits(claim: _Claim, content: _Content) -> list[list[float]]:
     table = []
     for word in claim.words:
         stem = word.stem
-        alike = [] if word.number else [s for s in content.stems if same_root(stem, s)]
+        near = [] if word.number else content.roots.get(stem[:ROOT_LETTERS], [])
+        alike = [s for s in near if same_root(stem, s)]
         table.append(
             [
                 1.0 if stem in s.stems else _SAME_ROOT if not s.stems.isdisjoint(alike) else 0.0

@@ -38,6 +38,8 @@ _STOP_WORDS = _set_of(
 )
 _NEGATIONS = _set_of("not no never none neither nor nobody nothing nowhere without cannot")
 _NEGATION_SCOPE = 4
+ROOT_LETTERS = 6
+"""Two stems of one root begin with the same letters, at least so many."""
 
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
 _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_NUMBERS.split())}
@@ -176,7 +178,7 @@ def same_root(one: str, other: str) -> bool:
     ``mesophil``, not ``interior`` and ``internal``.
     """
     shorter, longer = sorted((one, other), key=len)
-    if len(shorter) < 6 or one[:6] != other[:6]:
+    if len(shorter) < ROOT_LETTERS or one[:ROOT_LETTERS] != other[:ROOT_LETTERS]:
         return False
     shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
     common = len(shorter) if shared is None else shared
