@@ -57,17 +57,20 @@ def by_hand(agents: Agents) -> Loop:
         matrix = np.full((len(levels), ITERATIONS), np.nan)
         asked: list[list[str]] = [[] for _ in levels]
         for t in range(ITERATIONS):
-            *branches, _ = await asyncio.gather(
+            examined = asyncio.gather(
                 *(
                     examine(instruction, j, t, response, context, asked[j])
                     for j in range(len(levels))
-                ),
+                )
+            )
+            branches, _ = await asyncio.gather(
+                examined,
                 teacher.grade_response(instruction, response.text, context, response.unsupported),
             )
             cells = [branch.cell for branch in branches]
             for j, cell in enumerate(cells):
                 matrix[j, t] = cell.alignment
-                asked[j].append(cell.question.text)
+                asked[j].append("" if cell.question is None else cell.question.text)
             context = agents.grown(context, branches)
             response = await student.reflect(instruction, context, response.text, cells)
             if t and np.linalg.norm(matrix[:, t] - matrix[:, t - 1]) < agents.config.epsilon:
@@ -183,7 +186,7 @@ def in_langgraph(agents: Agents) -> Loop:
     async def check(state: _Loop) -> dict[str, Any]:
         return {"t": state["t"] + 1}
 
-    def fan_out(state: _Loop) -> list[Send] | str:
+    async def fan_out(state: _Loop) -> list[Send] | str:
         if state["t"] >= ITERATIONS:
             return "conclude"
         shared = {name: state[name] for name in ("instruction", "context", "response", "t")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -99,13 +99,11 @@ async def drive(
     levels = live.config.level_names
     while True:
         with observing("reflective_loop", loop=trajectory_id, levels=levels):
-            async for namespace, mode, chunk in graph.astream(
-                entry, config, context=live, stream_mode=["updates", "values"], subgraphs=True
-            ):
-                if mode == "values" and not namespace:
+            async for updated, chunk in _chunks(graph, entry, config, live, on_event is not None):
+                if not updated:
                     state = cast(LoopState, chunk)
-                elif mode == "updates" and on_event is not None:
-                    _tell(on_event, trajectory_id, cast(Mapping[str, Any], chunk))
+                elif on_event is not None:
+                    _tell(on_event, trajectory_id, chunk)
         if "stop" in state and not (graph.checkpointer and live.config.review):
             return state
         pending = (await graph.aget_state(config)).interrupts if graph.checkpointer else ()
@@ -117,6 +115,28 @@ async def drive(
                 hint="pass on_review=..., or leave `review` empty",
             )
         entry = Command(resume={i.id: await _answer(on_review, i.value) for i in pending})
+
+
+async def _chunks(
+    graph: LoopGraph,
+    entry: LoopState | Command[Any] | None,
+    config: RunnableConfig,
+    live: LoopContext,
+    updates: bool,
+) -> AsyncIterator[tuple[bool, Mapping[str, Any]]]:
+    """Yield the states of a loop, and what every node wrote where somebody wants to know.
+
+    Being told of every node of every branch is a tenth of the graph's own work.
+    """
+    if not updates:
+        async for chunk in graph.astream(entry, config, context=live, stream_mode="values"):
+            yield False, cast(Mapping[str, Any], chunk)
+        return
+    async for namespace, mode, chunk in graph.astream(
+        entry, config, context=live, stream_mode=["updates", "values"], subgraphs=True
+    ):
+        if mode == "updates" or not namespace:
+            yield mode == "updates", cast(Mapping[str, Any], chunk)
 
 
 async def _answer(on_review: Review, value: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
@@ -204,16 +205,33 @@ def build_examination(
     names = [step.__name__ for step in steps]
     builder.add_edge(START, names[0])
     for name, following in pairwise(names):
-        builder.add_conditional_edges(name, _go_on_to(following), [following, END])
+        builder.add_conditional_edges(name, _GoOn(following), [following, END])
     builder.add_edge(names[-1], END)
     return builder.compile()
 
 
-def _go_on_to(following: str) -> Callable[[BranchState], str]:
-    def route(state: BranchState) -> str:
-        return END if state["cell"].status is CellStatus.FAILED else following
+class _GoOn(Runnable[BranchState, str]):
+    """The way to the next node, or out of the branch when the cell failed.
 
-    return route
+    A runnable, for LangGraph hands a plain function to a thread and tells every
+    callback of it, each time.
+    """
+
+    def __init__(self, following: str) -> None:
+        self.name = f"to_{following}"
+        self._following = following
+
+    def invoke(
+        self, input: BranchState, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> str:
+        """Return the name of the node."""
+        return END if input["cell"].status is CellStatus.FAILED else self._following
+
+    async def ainvoke(
+        self, input: BranchState, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> str:
+        """Return the name of the node."""
+        return self.invoke(input)
 
 
 def _required(value: T | None) -> T:

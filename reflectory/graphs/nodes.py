@@ -68,8 +68,11 @@ class LoopNodes:
         answer = await live.student.respond(state["instruction"], passages_in(state))
         return {"responses": {0: Response(iteration=0, answer=answer)}, "t": 0}
 
-    def fan_out(self, state: LoopState) -> list[Send] | str:
-        """Step 4: one branch per level and, beside them, the grade of R_t; or the end."""
+    async def fan_out(self, state: LoopState) -> list[Send] | str:
+        """Step 4: one branch per level and, beside them, the grade of R_t; or the end.
+
+        A coroutine, for LangGraph hands a plain function to a thread.
+        """
         if "stop" in state:
             return "conclude"
         t = state["t"]
