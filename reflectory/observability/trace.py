@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reflectory.errors import RunDirectoryError, UserError
+from reflectory.models.protocol import Scores
 from reflectory.observability.place import Place
 from reflectory.runs.call_cache import CallCache
 from reflectory.runs.call_inspection import find_call
@@ -193,8 +194,9 @@ def _traced(place: CallPlace, call: RecordedCall, trajectory: Trajectory) -> Tra
 def _output(call: RecordedCall) -> str:
     if call.kind == "complete":
         return str(call.response["text"])
-    lines = zip(call.request["continuations"], call.response["continuations"], strict=True)
-    return "\n".join(f"{sum(scores['logprobs']):.4f} {text!r}" for text, scores in lines)
+    scores = Scores.model_validate(call.response)  # JSON writes an infinity as a text
+    lines = zip(call.request.get("continuations", ()), scores.continuations, strict=False)
+    return "\n".join(f"{found.total:.4f} {text!r}" for text, found in lines)
 
 
 def _grade_of(place: CallPlace, trajectory: Trajectory) -> Feedback | None:

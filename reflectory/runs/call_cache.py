@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reflectory.errors import IntegrityError, StorageError
+from reflectory.runs.call_reading import CALL_COLUMNS, check_call, check_stored_segments
 from reflectory.runs.call_records import CacheStats, CallTotals, RecordedCall
 from reflectory.runs.database import database_errors, open_database, synchronise, transaction
 
@@ -68,10 +69,12 @@ CREATE TABLE IF NOT EXISTS pruned (
 """Tables that came later: which loops a call served, and the sums of calls that were
 pruned. Files without them get them, and versions that do not know them work on."""
 _MADE = """
-    SELECT role, model, 1 AS calls, prompt_tokens, reused_tokens, completion_tokens, seconds
+    SELECT CAST(role AS TEXT) AS role, CAST(model AS TEXT) AS model, 1 AS calls, prompt_tokens,
+    reused_tokens, completion_tokens, seconds
     FROM calls
     UNION ALL
-    SELECT role, model, calls, prompt_tokens, reused_tokens, completion_tokens, seconds
+    SELECT CAST(role AS TEXT), CAST(model AS TEXT), calls, prompt_tokens, reused_tokens,
+    completion_tokens, seconds
     FROM pruned
 """
 """Every call that was ever made, those that were pruned included: what they cost is spent."""
@@ -232,12 +235,15 @@ class CallCache:
 
     def _read(self, text: str) -> dict[str, Any]:
         try:
-            value: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise IntegrityError(
-                f"{self.path} is damaged: a recorded call is not JSON", hint=_REMEDY
-            ) from error
+            value: Any = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._damaged("a recorded call is not JSON") from error
+        if not isinstance(value, dict):
+            raise self._damaged("a recorded call has no fields")
         return value
+
+    def _damaged(self, what: str) -> IntegrityError:
+        return IntegrityError(f"{self.path} is damaged: {what}", hint=_REMEDY)
 
     def stats(self) -> CacheStats:
         """Return how many calls were made and what they used, per role; pruned ones count."""
@@ -264,7 +270,7 @@ class CallCache:
     def last_created(self, before: float) -> float | None:
         """Return when the last call before a moment was recorded, in seconds since 1970."""
         with self._use() as connection:
-            query = "SELECT max(created) FROM calls WHERE created < ?"
+            query = "SELECT CAST(max(created) AS REAL) FROM calls WHERE created < ?"
             row = connection.execute(query, (before,)).fetchone()
         return None if row[0] is None else float(row[0])
 
@@ -281,8 +287,7 @@ class CallCache:
         while True:
             with self._use() as connection:
                 rows = connection.execute(
-                    "SELECT id, key, kind, role, model, request, response, seconds, created"
-                    " FROM calls WHERE id > ? ORDER BY id LIMIT ?",
+                    f"SELECT id, {CALL_COLUMNS} FROM calls WHERE id > ? ORDER BY id LIMIT ?",
                     (last, _PAGE),
                 ).fetchall()
             if not rows:
@@ -303,21 +308,25 @@ class CallCache:
         created: float,
     ) -> RecordedCall:
         """Return a row of the table as what it was."""
-        content = self._with_texts(self._read(request))
-        answer = self._read(response)
-        return RecordedCall(key, kind, role, model, content, answer, seconds, created)
+        try:
+            stored = self._read(request)
+            check_stored_segments(stored)
+            content, answer = self._with_texts(stored), self._read(response)
+            call = RecordedCall(key, kind, role, model, content, answer, seconds, created)
+            check_call(call)
+        except ValueError as error:
+            raise self._damaged("a recorded call is none") from error
+        return call
 
     def _with_texts(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return a stored request with its segments' texts in place of their numbers."""
         segments = []
         for part in request["segments"]:
             with self._use() as connection:
-                query = "SELECT text FROM segments WHERE id = ?"
+                query = "SELECT CAST(text AS TEXT) FROM segments WHERE id = ?"
                 row = connection.execute(query, (part["text"],)).fetchone()
             if row is None:
-                raise IntegrityError(
-                    f"{self.path} is damaged: a prompt segment is missing", hint=_REMEDY
-                )
+                raise self._damaged("a prompt segment is missing")
             segments.append({**part, "text": row[0]})
         return {**request, "segments": segments}
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from reflectory.errors import UserError
 from reflectory.runs.call_cache import CallCache
+from reflectory.runs.call_reading import CALL_COLUMNS
 from reflectory.runs.call_records import CallTotals, RecordedCall
 from reflectory.runs.database import transaction
 
@@ -113,8 +114,9 @@ def look_into(cache: CallCache, which: CallFilter | None = None) -> CacheView:
     condition, values = (which or CallFilter()).where(time.time())
     with cache._use() as connection:
         rows = connection.execute(
-            f"SELECT role, model, count(*), {_SUMS}, sum(length(CAST(request AS BLOB))"
-            " + length(CAST(response AS BLOB))), min(created), max(created) FROM calls"
+            f"SELECT CAST(role AS TEXT), CAST(model AS TEXT), count(*), {_SUMS},"
+            " sum(length(CAST(request AS BLOB)) + length(CAST(response AS BLOB))),"
+            " CAST(min(created) AS REAL), CAST(max(created) AS REAL) FROM calls"
             f" WHERE {condition} GROUP BY role, model ORDER BY role, model",
             values,
         ).fetchall()
@@ -178,9 +180,7 @@ def _calls(
     for (number,) in keys:
         with cache._use() as connection:
             row = connection.execute(
-                "SELECT key, kind, role, model, request, response, seconds, created"
-                " FROM calls WHERE id = ?",
-                (number,),
+                f"SELECT {CALL_COLUMNS} FROM calls WHERE id = ?", (number,)
             ).fetchone()
         if row is not None:  # pruned by another process meanwhile
             yield cache._recorded(*row)

@@ -30,6 +30,8 @@ _REMEDY = (
     "delete the file (and those beside it that end in -wal and -shm); unfinished loops "
     "begin again on recorded calls, so no model is asked twice"
 )
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What decoders raise on bytes that this package did not write."""
 _ENUMS: tuple[type[Enum], ...] = (CellStatus, Flag)
 
 
@@ -82,6 +84,10 @@ def make_serializer() -> JsonPlusSerializer:
             unregister = register_serde_event_listener(listen)
             try:
                 value = super().loads_typed(data)
+            except UNREADABLE as error:
+                raise IntegrityError(
+                    f"a checkpoint cannot be read: {error!r:.200}", hint=_REMEDY
+                ) from error
             finally:
                 unregister()
             if blocked:

@@ -114,11 +114,13 @@ class CallPlaces:
         """
         with self._use() as connection:
             rows = connection.execute(
-                "SELECT key, role, step, iteration, level FROM places WHERE loop = ? ORDER BY id",
+                "SELECT lower(hex(key)), CAST(role AS TEXT), CAST(step AS TEXT),"
+                " CAST(iteration AS INTEGER), CAST(level AS TEXT)"
+                " FROM places WHERE loop = ? ORDER BY id",
                 (loop,),
             ).fetchall()
         return [
-            CallPlace(key.hex(), role, step, None if t < 0 else t, level or None)
+            CallPlace(key, role, step, None if t < 0 else t, level or None)
             for key, role, step, t, level in rows
         ]
 
