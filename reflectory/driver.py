@@ -9,7 +9,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from reflectory.errors import UserError
+from reflectory.errors import IntegrityError, UserError
 from reflectory.graphs.reflective_loop import LoopGraph, recursion_limit
 from reflectory.graphs.state import LoopContext, LoopState
 from reflectory.observability.place import observing
@@ -88,6 +88,7 @@ async def drive(
 
     Raises:
         UserError: The configuration asks for reviews and nobody answers them.
+        IntegrityError: A checkpoint is damaged.
     """
     config = thread_config(trajectory_id, live)
     entry: LoopState | Command[Any] | None = LoopState(instruction=instruction)
@@ -108,6 +109,11 @@ async def drive(
             return state
         pending = (await graph.aget_state(config)).interrupts if graph.checkpointer else ()
         if not pending:
+            if "stop" not in state:  # nothing is left to do, and yet the loop has not ended
+                raise IntegrityError(
+                    f"the checkpoint of the loop {trajectory_id} is damaged",
+                    hint="run it again with --retry-failed; it begins anew on recorded calls",
+                )
             return state
         if on_review is None:
             raise UserError(

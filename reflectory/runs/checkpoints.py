@@ -35,6 +35,11 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError,
 _ENUMS: tuple[type[Enum], ...] = (CellStatus, Flag)
 
 
+def damaged_checkpoint(error: Exception) -> IntegrityError:
+    """Return what a decoder's error means here."""
+    return IntegrityError(f"a checkpoint cannot be read: {repr(error)[:200]}", hint=_REMEDY)
+
+
 def allowed_types() -> tuple[tuple[str, str], ...]:
     """Return module and name of every class that a checkpoint may construct.
 
@@ -85,9 +90,7 @@ def make_serializer() -> JsonPlusSerializer:
             try:
                 value = super().loads_typed(data)
             except UNREADABLE as error:
-                raise IntegrityError(
-                    f"a checkpoint cannot be read: {error!r:.200}", hint=_REMEDY
-                ) from error
+                raise damaged_checkpoint(error) from error
             finally:
                 unregister()
             if blocked:

@@ -21,13 +21,22 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.sqlite import SqliteSaver
 
+from reflectory.runs.checkpoints import UNREADABLE, damaged_checkpoint
+
 
 class PromptSqliteSaver(SqliteSaver):
     """LangGraph's ``SqliteSaver`` with its asynchronous half, which does the same at once."""
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return a checkpoint, the last one of its thread unless one is named."""
-        return self.get_tuple(config)
+        """Return a checkpoint, the last one of its thread unless one is named.
+
+        Raises:
+            IntegrityError: What stands beside it is not what this package wrote.
+        """
+        try:
+            return self.get_tuple(config)
+        except UNREADABLE as error:
+            raise damaged_checkpoint(error) from error
 
     async def alist(
         self,

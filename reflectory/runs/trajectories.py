@@ -144,7 +144,7 @@ class TrajectoryStore:
         with storage_errors(self.path, "read"), self.path.open("rb") as file:
             for offset in offsets:
                 file.seek(offset)
-                yield Trajectory.from_json(file.readline())
+                yield self._whole(file.readline())
 
     def get(self, trajectory_id: str) -> Trajectory | None:
         """Return the trajectory with this id, or ``None`` when there is none."""
@@ -154,7 +154,18 @@ class TrajectoryStore:
             return None
         with storage_errors(self.path, "read"), self.path.open("rb") as file:
             file.seek(place // 2)
-            return Trajectory.from_json(file.readline())
+            return self._whole(file.readline())
+
+    def _whole(self, line: bytes) -> Trajectory:
+        """Return the trajectory of a line, with all that it refers to."""
+        found = Trajectory.from_json(line)
+        lacking = _lacking(found)
+        if lacking:
+            raise IntegrityError(
+                f"the trajectory {found.id!r} in {self.path} lacks {lacking}",
+                hint="delete its line; its loop runs again on recorded calls",
+            )
+        return found
 
     def _load(self) -> None:
         """Find every trajectory in the file and see to a half-written end."""
@@ -227,3 +238,19 @@ class TrajectoryStore:
             file.write(b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _lacking(found: Trajectory) -> str:
+    """Return what a trajectory refers to and does not hold; empty when it is whole."""
+    if not 0 <= found.chosen < max(1, len(found.responses)):
+        return f"the response R_{found.chosen}"
+    for response in found.responses:
+        for passage in response.answer.context:
+            if passage not in found.passages:
+                return f"the passage {passage!r}"
+    for cell in found.examinations:
+        if cell.level not in found.levels:
+            return f"the level {cell.level!r}"
+        if cell.iteration >= len(found.examinations):  # each iteration has a cell, or several
+            return f"the iterations before t = {cell.iteration}"
+    return ""

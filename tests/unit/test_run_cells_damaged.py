@@ -1,27 +1,35 @@
 """Databases of a run in which cells, columns or tables are not what this package wrote."""
 
+import asyncio
 import json
 import shutil
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from worlds import world_loop
 
+from reflectory.background import BACKGROUND
 from reflectory.cli.main import run_command
-from reflectory.errors import IntegrityError
+from reflectory.driver import drive
+from reflectory.errors import IntegrityError, RunStopped
+from reflectory.runner import Runner
+from reflectory.runs import read_instructions
 from reflectory.runs.call_cache import CallCache
 from reflectory.runs.checkpoints import make_serializer
 from reflectory.runs.places import CallPlaces
+from reflectory.testing.models import ScriptedModel
 from reflectory.testing.world import SyntheticWorld
 
 WORLD = SyntheticWorld(levels=1)
+ASKED = ["What is known?"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     run = tmp_path_factory.mktemp("whole") / "run"
-    (found,) = world_loop(WORLD, max_iterations=1).map(["What is known?"], output=run)
+    (found,) = world_loop(WORLD, max_iterations=1).map(ASKED, output=run)
     return run, found.id
 
 
@@ -112,3 +120,60 @@ def test_a_checkpoint_that_cannot_be_decoded_is_damage(data):
     with pytest.raises(IntegrityError, match="a checkpoint cannot be read") as caught:
         make_serializer().loads_typed(("msgpack", data))
     assert "delete the file" in caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Return a run that was stopped while its loop was reflecting, so that checkpoints are left."""
+    student = WORLD.student()
+
+    async def until_it_reflects(request):
+        if request.role == "student.reflect":
+            raise RunStopped("the budget is spent")
+        return (await student.complete(request)).text
+
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    model = ScriptedModel(until_it_reflects, name=student.fingerprint)
+    with pytest.raises(RunStopped):
+        list(world_loop(WORLD, max_iterations=1, student=model).map(ASKED, output=run))
+    return run
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE checkpoints SET metadata = x'ff'",
+        "UPDATE checkpoints SET metadata = '[' || metadata",
+        "UPDATE checkpoints SET checkpoint = x'c1'",
+        "UPDATE checkpoints SET type = 'pickle'",
+    ],
+)
+def test_a_loop_whose_checkpoint_is_damaged_has_failed_and_runs_again_on_request(
+    stopped, tmp_path, statement
+):
+    shutil.copytree(stopped, tmp_path / "run")
+    with closing(sqlite3.connect(tmp_path / "run" / "checkpoints.sqlite")) as connection:
+        assert connection.execute(statement).rowcount > 0
+        connection.commit()
+    loop = world_loop(WORLD, max_iterations=1)
+    (found,) = loop.map(ASKED, output=tmp_path / "run")
+    assert found.status == "failed" and found.error.kind == "IntegrityError"
+    again = Runner(loop).stream(
+        read_instructions(ASKED), concurrency=1, output=tmp_path / "run", retry_failed=True
+    )
+    assert [t.status for t in BACKGROUND.iterate(again)] == ["done"]
+
+
+def test_a_checkpoint_after_which_nothing_is_left_to_do_before_the_end_is_damage():
+    class EndsEarly:
+        checkpointer = object()
+
+        async def aget_state(self, config):
+            return SimpleNamespace(values={"instruction": "I"}, interrupts=())
+
+        async def astream(self, entry, config, **options):
+            yield {"instruction": "I"}
+
+    live = SimpleNamespace(config=WORLD.config())
+    with pytest.raises(IntegrityError, match="the checkpoint of the loop x is damaged"):
+        asyncio.run(drive(EndsEarly(), live, "I", "x"))
