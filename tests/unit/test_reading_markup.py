@@ -132,3 +132,10 @@ def test_licence_and_page_come_down_to_the_passages(tmp_path):
         ("Second page.", 2, "CC0-1.0"),
     ]
     assert all(document.text[p.start : p.end] == p.text for p in passages)
+
+
+@pytest.mark.parametrize("odd", ["<![x y>", "<![DOCTYPE html>", "<![ never closed", "<![>"])
+def test_a_marked_section_that_no_parser_knows_is_a_comment(tmp_path, odd):
+    page = f"<p>Ice floats.</p><p>Lava flows.</p>{odd}<p>end</p>"
+    text = read_one(write(tmp_path, "a.html", page)).text
+    assert text.startswith("Ice floats.\n\nLava flows.") and "x y" not in text

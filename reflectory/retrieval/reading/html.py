@@ -26,6 +26,7 @@ _STATED_BY_META = words(
     "author dc.creator dcterms.creator license licence rights dc.rights dcterms.rights "
     "dcterms.license"
 )
+_MARKED_SECTION = re.compile(r"<!\[[^>]*>?")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -37,9 +38,7 @@ def read_html(data: bytes, name: str) -> Found:
     Raises:
         DocumentError: The page is in an unknown encoding.
     """
-    from bs4 import BeautifulSoup
-
-    soup = BeautifulSoup(_decode_html(data, name), "html.parser")
+    soup = _parsed(_decode_html(data, name))
     heading = soup.title or soup.find("h1")
     title = clean_line(heading.get_text(" ")) if heading is not None else ""
     stated = _stated(soup)  # before the text, which is walked without changing the tree
@@ -52,6 +51,17 @@ def read_html(data: bytes, name: str) -> Found:
             metadata=stated,
         )
     ]
+
+
+def _parsed(text: str) -> Any:
+    from bs4 import BeautifulSoup, ParserRejectedMarkup
+
+    try:
+        return BeautifulSoup(text, "html.parser")
+    except ParserRejectedMarkup:
+        # Python's parser gives up at a marked section that it does not know, where a browser
+        # takes all up to the next ">" for a comment.
+        return BeautifulSoup(_MARKED_SECTION.sub("", text), "html.parser")
 
 
 def _stated(soup: Any) -> dict[str, str]:
