@@ -256,14 +256,25 @@ class ReflectiveLoop:
         """Stream a loop as LangGraph does; see :meth:`astream`."""
         return BACKGROUND.iterate(self.astream(instruction, **options))
 
-    def graph(self, checkpointer: BaseCheckpointSaver[str] | None = None) -> LoopGraph:
+    def graph(
+        self,
+        checkpointer: BaseCheckpointSaver[str] | None = None,
+        *,
+        branch_checkpoints: bool = True,
+    ) -> LoopGraph:
         """Return the compiled LangGraph graph, to run, draw or put into another graph.
 
         It is run with ``context=await loop.acontext()``.
+
+        Args:
+            checkpointer: Where the state is kept between steps.
+            branch_checkpoints: Whether that of the steps within a branch is, too.
         """
         from reflectory.graphs.reflective_loop import build_reflective_loop
 
-        return build_reflective_loop(self.config, checkpointer=checkpointer)
+        return build_reflective_loop(
+            self.config, checkpointer=checkpointer, branch_checkpoints=branch_checkpoints
+        )
 
     def memory(self) -> BaseCheckpointSaver[str] | None:
         """Return a checkpointer in memory where a review needs one, else ``None``."""

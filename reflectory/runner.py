@@ -224,7 +224,10 @@ class _Session:
         if self._graph is None or (self._saver is None and self._config.review):
             # A checkpointer in memory is for one loop: nobody would prune it.
             memory = self._runner._loop.memory()
-            self._graph = self._runner._loop.graph(self._saver or memory)
+            # Within a branch, the call cache knows how far it was.
+            self._graph = self._runner._loop.graph(
+                self._saver or memory, branch_checkpoints=self._directory is None
+            )
         return self._graph
 
     def finish(self) -> None:

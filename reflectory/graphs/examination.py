@@ -185,13 +185,15 @@ class ExaminationNodes:
 
 
 def build_examination(
-    config: LoopConfig, context_of: ContextOf
+    config: LoopConfig, context_of: ContextOf, *, checkpoints: bool = True
 ) -> CompiledStateGraph[BranchState, LoopContext, BranchState, BranchOutput]:
     """Return the compiled graph of one branch.
 
     Args:
         config: Decides whether a person reviews questions or grades.
         context_of: Gives the live objects for a runtime.
+        checkpoints: Whether its steps are kept where the loop's are. Where a person
+            reviews they always are, for the branch waits between two of them.
     """
     nodes = ExaminationNodes(context_of)
     steps = [nodes.ask, nodes.answer, nodes.evaluate, nodes.align]
@@ -207,7 +209,7 @@ def build_examination(
     for name, following in pairwise(names):
         builder.add_conditional_edges(name, _GoOn(following), [following, END])
     builder.add_edge(names[-1], END)
-    return builder.compile()
+    return builder.compile(checkpointer=None if checkpoints or config.review else False)
 
 
 class _GoOn(Runnable[BranchState, str]):

@@ -45,6 +45,7 @@ def build_reflective_loop(
     *,
     checkpointer: BaseCheckpointSaver[str] | None = None,
     bound: LoopContext | None = None,
+    branch_checkpoints: bool = True,
 ) -> LoopGraph:
     """Return the compiled graph of Algorithm 1.
 
@@ -54,6 +55,9 @@ def build_reflective_loop(
             and for reviews.
         bound: The live objects, for callers that cannot pass them as the
             ``context`` of a run (LangGraph Studio). A context that is passed wins.
+        branch_checkpoints: Whether the steps within a branch are kept, too. A branch that
+            was cut short begins again without them, and asks a model nothing twice where
+            calls are recorded; they are four fifths of what there is to keep.
 
     Raises:
         UserError: When run: neither a context nor bound objects are there.
@@ -69,10 +73,11 @@ def build_reflective_loop(
         return live
 
     nodes = LoopNodes(context_of, len(config.levels))
+    examination = build_examination(config, context_of, checkpoints=branch_checkpoints)
     builder = StateGraph(LoopState, context_schema=LoopContext)
     for step in (nodes.preprocess, nodes.retrieve, nodes.aggregate, nodes.respond):
         builder.add_node(step.__name__, step)
-    builder.add_node("examine", build_examination(config, context_of))
+    builder.add_node("examine", examination)
     builder.add_node("grade", nodes.grade)
     for step in (nodes.reflect, nodes.check, nodes.conclude):
         builder.add_node(step.__name__, step)

@@ -115,7 +115,8 @@ class CachedModel(WrappedModel):
         answer_type: type[Answered],
         ask: Callable[[Asked], Awaitable[Answered]],
     ) -> Answered:
-        key = content_hash(self.fingerprint, kind, request.content())
+        content = request.content()
+        key = content_hash(self.fingerprint, kind, content)
         loop, notes = _LOOP.get(), CALL_NOTES.get()
         if notes is not None:
             notes.key, notes.cached = key, True
@@ -132,7 +133,7 @@ class CachedModel(WrappedModel):
             joined = flight is not None and not flight.task.done()
             if flight is None or flight.task.done():
                 self.misses += 1
-                coroutine = self._ask(key, kind, request, answer_type, ask)
+                coroutine = self._ask(key, kind, request, content, answer_type, ask)
                 flight = self._flights[place] = _Flight(asyncio.create_task(coroutine))
             answer: Answered = await self._wait(place, flight)
             if not joined:
@@ -150,6 +151,7 @@ class CachedModel(WrappedModel):
         key: str,
         kind: str,
         request: Asked,
+        content: dict[str, Any],
         answer_type: type[Answered],
         ask: Callable[[Asked], Awaitable[Answered]],
     ) -> Answered:
@@ -163,7 +165,7 @@ class CachedModel(WrappedModel):
             kind=kind,
             role=request.role,
             model=self.fingerprint,
-            request=request.content(),
+            request=content,
             response=answer.model_dump(mode="json"),
             seconds=time.perf_counter() - began,
             loop=_LOOP.get(),

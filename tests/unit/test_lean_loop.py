@@ -1,0 +1,154 @@
+"""What a loop leaves out where nobody needs it: threads, handlers, checkpoints of branches."""
+
+import asyncio
+import sqlite3
+from collections import Counter
+
+import pytest
+from langchain_core.runnables.config import var_child_runnable_config
+from worlds import world_loop
+
+from reflectory.driver import drive
+from reflectory.errors import BudgetSpent
+from reflectory.observability import in_run
+from reflectory.observability.nodes import NodeWatcher
+from reflectory.runner import Runner
+from reflectory.runs import read_instructions
+from reflectory.testing.models import ScriptedModel
+from reflectory.testing.world import SyntheticWorld
+from reflectory.types import ScoredPassage
+
+WORLD = SyntheticWorld(skill=0.5, gain=0.4, levels=3)
+
+
+class Watched(ScriptedModel):
+    """A model that notes who is told of the nodes that call it."""
+
+    def __init__(self, model):
+        super().__init__(model._script, name=model.fingerprint)
+        self.handlers = []
+
+    async def complete(self, request):
+        config = var_child_runnable_config.get() or {}
+        self.handlers += getattr(config.get("callbacks"), "handlers", [])
+        return await super().complete(request)
+
+
+class AtOnce:
+    """A retriever that asks no thread."""
+
+    fingerprint = "at once"
+
+    async def prepare(self):
+        return 1
+
+    async def retrieve(self, query, *, per_document, limit) -> list[ScoredPassage]:
+        return []
+
+
+def test_a_loop_asks_no_thread(monkeypatch):
+    async def run():
+        loop = world_loop(WORLD, documents=AtOnce(), max_iterations=2)
+        live = await loop.acontext()
+
+        def refuse(*arguments):
+            raise AssertionError(f"a thread was asked for {arguments[1:]}")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
+        state = await drive(loop.graph(), live, "What?", "loop")
+        monkeypatch.undo()
+        return state
+
+    assert asyncio.run(run())["stop"].iterations == 2
+
+
+@pytest.mark.parametrize("in_a_run", [False, True])
+def test_nodes_are_watched_only_where_a_run_notes_its_calls(in_a_run):
+    student = Watched(WORLD.student())
+    loop = world_loop(WORLD, student=student, max_iterations=1)
+    if in_a_run:
+        with in_run("here"):
+            asyncio.run(loop.arun("What?"))
+    else:
+        asyncio.run(loop.arun("What?"))
+    assert len(student.requests) > 3
+    assert any(isinstance(h, NodeWatcher) for h in student.handlers) is in_a_run
+
+
+def test_whoever_is_told_of_nodes_changes_nothing():
+    events = []
+    told = world_loop(WORLD, max_iterations=2).run("What?", on_event=events.append)
+    assert told == world_loop(WORLD, max_iterations=2).run("What?")
+    steps = Counter(event.step for event in events)
+    assert steps["ask"] == steps["align"] == 2 * WORLD.levels
+    assert steps["conclude"] == 1
+
+
+def kept(path):
+    """Return how many checkpoints of the loop and of its branches a run has."""
+    connection = sqlite3.connect(path / "checkpoints.sqlite")
+    rows = connection.execute("SELECT checkpoint_ns FROM checkpoints").fetchall()
+    connection.close()
+    return Counter(bool(name) for (name,) in rows)
+
+
+def test_a_branch_that_was_cut_short_begins_again_on_recorded_calls(tmp_path):
+    whole = asyncio.run(world_loop(WORLD, max_iterations=2).arun("What is known?"))
+    teacher, student = WORLD.teacher(), WORLD.student()
+    calls, stop_at = [], 6
+
+    def failing(script):
+        def speak(request):
+            calls.append((request.role, request.seed, request.segments[-1].text))
+            if len(calls) == stop_at:
+                calls.pop()
+                raise BudgetSpent("enough", hint="go on")
+            return script(request)
+
+        return speak
+
+    def run():
+        loop = world_loop(
+            WORLD,
+            teacher=ScriptedModel(failing(teacher._script), name=teacher.fingerprint),
+            student=ScriptedModel(failing(student._script), name=student.fingerprint),
+            max_iterations=2,
+        )
+
+        async def collect():
+            stream = Runner(loop).stream(
+                read_instructions(["What is known?"]), concurrency=1, output=tmp_path / "run"
+            )
+            return [trajectory async for trajectory in stream]
+
+        return asyncio.run(collect())
+
+    with pytest.raises(BudgetSpent):
+        run()
+    found = kept(tmp_path / "run")
+    assert found[False] > 3 and not found[True]
+    stop_at = 0
+    (resumed,) = run()
+    assert resumed.responses == whole.responses
+    assert resumed.examinations == whole.examinations
+    assert max(Counter(calls).values()) == 1  # nothing was asked twice
+    assert not kept(tmp_path / "run")
+
+
+def test_where_a_person_reviews_the_steps_of_branches_are_kept(tmp_path):
+    reviewed = []
+
+    def review(value):
+        reviewed.append(value["text"])
+        return
+
+    async def collect():
+        loop = world_loop(WORLD, review=("question",), max_iterations=1)
+        stream = Runner(loop, on_review=review).stream(
+            read_instructions(["What is known?"]), concurrency=1, output=tmp_path / "run"
+        )
+        return [trajectory async for trajectory in stream]
+
+    (done,) = asyncio.run(collect())
+    assert len(reviewed) == WORLD.levels
+    assert done.status == "done"
