@@ -5,7 +5,9 @@
 Loops with four levels and two iterations, 19 model calls each, on a model that answers at once
 and on one that sleeps 200 ms and serves 100 calls at a time. All contenders run by turns, in
 this process; distilabel and camel in processes of their own, by the interpreter of an
-environment that has them. Figures are medians.
+environment that has them. The time from the first call to the end counts, for all of them: what
+a run needs once (imports, processes, opening a directory) is no cost per call. Figures are
+medians.
 
 - floor: the very same calls in the same order, and nothing else
 - asyncio: the loop written by hand, with this package's agents
@@ -107,21 +109,28 @@ RUN: dict[str, Measured] = dict(
 )
 
 
-def timed(name: str, loops: int, concurrency: int, delay_s: float) -> dict[str, float]:
+def timed(
+    name: str, loops: int, concurrency: int, delay_s: float, places: int = 100
+) -> dict[str, float]:
     """Run a contender once and return what it took."""
 
     async def run() -> tuple[float, float]:
-        model = Double(delay_s)
+        model = Double(delay_s, places)
         gc.collect()
-        began, used = time.perf_counter(), time.process_time()
         await RUN[name](model, loops, concurrency)
+        began, used = model.began
         taken = time.perf_counter() - began, time.process_time() - used
         if model.calls != CALLS * loops:
             raise RuntimeError(f"{name} made {model.calls} calls, not {CALLS * loops}")
         return taken
 
     seconds, processor = asyncio.run(run())
-    return {"loops": loops, "seconds": seconds, "processor_seconds": processor}
+    return {
+        "loops": loops,
+        "calls": CALLS * loops,
+        "seconds": seconds,
+        "processor_seconds": processor,
+    }
 
 
 def same_prompts() -> bool:
@@ -154,8 +163,8 @@ def prompts(loops: int) -> list[list[list[str]]]:
 
 def peer(python: str, name: str, file: Path, delay_s: float) -> dict[str, float]:
     """Run a peer's pipeline over prompts in a file; it says what it took."""
-    script = Path(__file__).with_name("orchestration_peers.py")
-    command = [python, str(script), name, str(file), str(delay_s)]
+    script = Path(__file__).with_name(f"orchestration_{name}.py")
+    command = [python, str(script), str(file), str(delay_s)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr[-2000:]}")
@@ -168,20 +177,20 @@ def summary(runs: list[dict[str, Any]], model_s: float) -> dict[str, Any]:
 
     Args:
         runs: Of one contender.
-        model_s: What the model itself needs for one loop when all its places are taken.
+        model_s: What the model itself needs for one call when all its places are taken.
     """
-    each = [run["seconds"] / run["loops"] for run in runs]
-    loop_s = statistics.median(each)
-    found = {
-        "ms_per_call": round(1000 * loop_s / CALLS, 4),
-        "ms_per_call_least_and_most": [round(1000 * s / CALLS, 4) for s in (min(each), max(each))],
-        "loops_per_second": round(1 / loop_s, 2),
+    each = [run["seconds"] / run["calls"] for run in runs]
+    call_s = statistics.median(each)
+    found: dict[str, Any] = {
+        "ms_per_call": round(1000 * call_s, 4),
+        "ms_per_call_least_and_most": [round(1000 * s, 4) for s in (min(each), max(each))],
+        "loops_per_second": round(1 / call_s / CALLS, 2),
     }
     if "processor_seconds" in runs[0]:
-        used = statistics.median(run["processor_seconds"] / run["loops"] for run in runs)
-        found["processor_ms_per_call"] = round(1000 * used / CALLS, 4)
+        used = statistics.median(run["processor_seconds"] / run["calls"] for run in runs)
+        found["processor_ms_per_call"] = round(1000 * used, 4)
     if model_s:
-        found["times_the_model"] = round(loop_s / model_s, 3)
+        found["times_the_model"] = round(call_s / model_s, 3)
     return found
 
 
@@ -243,10 +252,10 @@ def main() -> None:
             ) -> dict[str, float]:
                 if name in peers:
                     return peer(given.peers, name, file, delay_s)
-                return timed(name, loops, concurrency, delay_s)
+                return timed(name, loops, concurrency, delay_s, given.places)
 
             runs = measure(names, one, repeat)
-            model_s = CALLS * delay_s / given.places
+            model_s = delay_s / given.places
             figures[kind] = {
                 "runs": runs,
                 "medians": {name: summary(found, model_s) for name, found in runs.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Sequence
 
@@ -39,6 +40,7 @@ class Double:
 
     Attributes:
         calls: How many there were.
+        began: When the first one came, by the clock and in processor seconds.
         asked: Their segments and seeds, when somebody wants them.
     """
 
@@ -48,12 +50,15 @@ class Double:
 
     def __init__(self, delay_s: float = 0.0, places: int = 100) -> None:
         self.calls = 0
+        self.began = (0.0, 0.0)
         self.asked: list[tuple[str, ...]] | None = None
         self._delay_s = delay_s
         self._places = asyncio.Semaphore(places)
 
     async def complete(self, request: Request) -> Completion:
         """Say something that fits the role and differs from prompt to prompt."""
+        if not self.calls:
+            self.began = time.perf_counter(), time.process_time()
         self.calls += 1
         texts = tuple(segment.text for segment in request.segments)
         if self.asked is not None:
