@@ -207,9 +207,11 @@ def test_a_run_outlives_the_reader_of_its_events(folder):
 @posix
 def test_the_synchronous_door_finishes_what_is_in_flight(folder):
     code = (
-        "import sys, pathlib\n"
+        "import signal, sys, pathlib\n"
         "from kill_target import WORLD, logged\n"
         "from worlds import world_loop\n"
+        # Whoever runs tests in the background hands on that Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "log, run = map(pathlib.Path, sys.argv[1:])\n"
         "loop = world_loop(WORLD, max_iterations=1, teacher=logged(WORLD.teacher(), log, 0.1),\n"
         "                  student=logged(WORLD.student(), log, 0.1))\n"
