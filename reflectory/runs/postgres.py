@@ -32,6 +32,7 @@ NAME_FILE = "checkpoints.name"
 CONNECT_SECONDS = 20.0
 """How long to try to reach the server before a run is not begun, or stopped."""
 
+_TURN_SECONDS = 0.1
 _CONNECTIONS = 2
 _NAME = re.compile(r"[0-9a-f]{16}")
 _REMEDY = "start the server or mend the address, then run the same command again; it goes on"
@@ -173,10 +174,18 @@ async def open_postgres(setting: str, prefix: str) -> AsyncIterator[BaseCheckpoi
 
 
 async def _set_up(saver: Any, pool: Any) -> None:
-    """Make the tables; two runs may begin at once, so one waits for the other."""
+    """Make the tables; two runs may begin at once, so one waits for the other.
+
+    It asks again and again and does not wait within a statement: LangGraph builds its indexes
+    concurrently, which waits for every statement that is under way, this one too.
+    """
     async with pool.connection() as connection:
         lock = int.from_bytes(b"reflect", "big")
-        await connection.execute("SELECT pg_advisory_lock(%s)", (lock,))
+        while True:
+            asked = await connection.execute("SELECT pg_try_advisory_lock(%s) AS ours", (lock,))
+            if (await asked.fetchone())["ours"]:
+                break
+            await asyncio.sleep(_TURN_SECONDS)
         try:
             await saver.setup()
         finally:
