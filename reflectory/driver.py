@@ -13,6 +13,7 @@ from reflectory.errors import IntegrityError, UserError
 from reflectory.graphs.reflective_loop import LoopGraph, recursion_limit
 from reflectory.graphs.state import LoopContext, LoopState
 from reflectory.observability.place import observing
+from reflectory.runs.checkpoints import UNREADABLE, damaged_checkpoint
 
 Review = Callable[[Mapping[str, Any]], Any]
 
@@ -94,7 +95,7 @@ async def drive(
     entry: LoopState | Command[Any] | None = LoopState(instruction=instruction)
     state = LoopState()
     if graph.checkpointer:
-        saved = (await graph.aget_state(config)).values
+        saved = await _saved(graph, config)
         if saved.get("instruction") == instruction:
             state, entry = cast(LoopState, saved), None
     levels = live.config.level_names
@@ -121,6 +122,14 @@ async def drive(
                 hint="pass on_review=..., or leave `review` empty",
             )
         entry = Command(resume={i.id: await _answer(on_review, i.value) for i in pending})
+
+
+async def _saved(graph: LoopGraph, config: RunnableConfig) -> Mapping[str, Any]:
+    """Return where a loop stands by its checkpoint; nothing but reading is done for it."""
+    try:
+        return cast(Mapping[str, Any], (await graph.aget_state(config)).values)
+    except UNREADABLE as error:
+        raise damaged_checkpoint(error) from error
 
 
 async def _chunks(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reprlib import Repr
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reflectory.config.checkpoints import without_passwords
 from reflectory.errors import ConfigError
@@ -58,3 +58,11 @@ class Settings(BaseModel):
     # Nested parts are validated by pydantic's core and not through this
     # constructor, so that the problems of all parts arrive in one error.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="after")
+    def _numbers_that_files_hold(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{name} must be below 2 to the power of 63")
+        return self

@@ -414,3 +414,10 @@ def test_yaml_that_names_a_billion_texts_is_refused_in_a_short_message(tmp_path:
     with pytest.raises(ConfigError, match=r"documents\.0: .*\.\.\.") as caught:
         RunConfig.load(file)
     assert all(len(problem) <= 400 for problem in caught.value.problems)
+
+
+def test_a_whole_number_that_no_file_holds_is_refused() -> None:
+    for seed in (2**63, 10**5000):
+        with pytest.raises(ConfigError, match="seed must be below 2 to the power of 63"):
+            RunConfig.from_dict({"loop": {"seed": seed}})
+    assert RunConfig.from_dict({"loop": {"seed": 2**63 - 1}}).loop.seed == 2**63 - 1

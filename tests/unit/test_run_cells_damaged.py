@@ -177,3 +177,16 @@ def test_a_checkpoint_after_which_nothing_is_left_to_do_before_the_end_is_damage
     live = SimpleNamespace(config=WORLD.config())
     with pytest.raises(IntegrityError, match="the checkpoint of the loop x is damaged"):
         asyncio.run(drive(EndsEarly(), live, "I", "x"))
+
+
+def test_a_checkpoint_without_its_parts_is_damage():
+    class Unreadable:
+        checkpointer = object()
+
+        async def aget_state(self, config):
+            raise KeyError("channel_values")
+
+    live = SimpleNamespace(config=WORLD.config())
+    with pytest.raises(IntegrityError, match="cannot be read: KeyError") as caught:
+        asyncio.run(drive(Unreadable(), live, "I", "x"))
+    assert caught.value.hint
