@@ -262,6 +262,7 @@ class DeskModel(CachedModel):
         key: str,
         kind: str,
         request: Asked,
+        content: dict[str, Any],
         answer_type: type[Answered],
         ask: Callable[[Asked], Awaitable[Answered]],
     ) -> Answered:
@@ -285,7 +286,7 @@ class DeskModel(CachedModel):
             "kind": kind,
             "role": request.role,
             "model": self.fingerprint,
-            "request": request.content(),
+            "request": content,
             "response": answer.model_dump(mode="json"),
             "seconds": time.perf_counter() - began,
             "loop": current_loop(),

@@ -10,7 +10,15 @@ import pytest
 import reflectory
 
 ROOT = Path(reflectory.__file__).parent
-HEAVY = ("torch", "transformers", "faiss", "langgraph", "matplotlib", "sentence_transformers", "ray")
+HEAVY = (
+    "torch",
+    "transformers",
+    "faiss",
+    "langgraph",
+    "matplotlib",
+    "sentence_transformers",
+    "ray",
+)
 
 # A room may import those before it, never one behind it.
 ORDER = [
