@@ -170,8 +170,9 @@ def test_the_keeper_of_calls_is_killed_and_knows_everything_afterwards(cluster, 
                 for line in names
                 if "ray::CallKeeper" in line and int(line.split()[1]) in nodes
             ]
-            assert len(keepers) == 1
-            os.kill(keepers[0], signal.SIGKILL)
+            assert keepers
+            # Those of earlier runs may be on their way out; ours was started last.
+            os.kill(max(keepers), signal.SIGKILL)
     assert by_id(found) == alone
     calls, _ = calls_of(log)
     assert set(calls.values()) == {1} and recorded_in(run) == len(calls)
