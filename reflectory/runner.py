@@ -19,7 +19,7 @@ from reflectory.models.device import describe_device
 from reflectory.observability import in_run
 from reflectory.observability.trace import recorder
 from reflectory.planning import PLAN, note_plan, plan_of_parts
-from reflectory.runs.cached_model import CachedModel, calls_for
+from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.checkpoints import open_checkpointer, prune, prune_finished
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction
@@ -204,7 +204,7 @@ class _Session:
             "metadata": item.metadata,
         }
         try:
-            with calls_for(item.id), self._observed():
+            with self._observed():
                 state = await drive(
                     self._graph_of_a_loop(),
                     self._live,

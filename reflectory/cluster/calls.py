@@ -19,7 +19,7 @@ from typing import Any
 from reflectory.cluster.said import describe_error, error_from
 from reflectory.errors import ReflectoryError
 from reflectory.models.protocol import Model
-from reflectory.runs.cached_model import Answered, Asked, CachedModel, current_loop
+from reflectory.runs.cached_model import Answered, Asked, CachedModel
 from reflectory.runs.call_cache import CallCache
 from reflectory.runs.places import FILE_NAME, CallPlace, CallPlaces
 
@@ -38,7 +38,6 @@ class Visit:
         keys: Content hashes to look up; the worker makes the calls that nobody has made.
         calls: Arguments of :meth:`~reflectory.runs.call_cache.CallCache.put`.
         dropped: Keys that the worker was to make and gave up.
-        uses: Keys of recorded calls that served a loop, and the loop.
         places: Loops, and where in them a call was made.
     """
 
@@ -46,7 +45,6 @@ class Visit:
     keys: list[str] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    uses: list[tuple[str, str]] = field(default_factory=list)
     places: list[tuple[str, CallPlace]] = field(default_factory=list)
 
 
@@ -87,8 +85,6 @@ class CallKeeper:
                 is_new = self._cache.put(**call)
                 kept.append(None if is_new else self._cache.get(call["key"]))
                 self._release(call["key"], visit.worker)
-            for key, loop in visit.uses:
-                self._cache.note_use(key, loop)
             for loop, place in visit.places:
                 self._places.add(loop, place)
             return {"found": [self._look_up(key, visit.worker) for key in visit.keys], "kept": kept}
@@ -130,7 +126,6 @@ class CallDesk:
         self._worker = worker
         self._exchange = exchange
         self._dropped: list[str] = []
-        self._uses: list[tuple[str, str]] = []
         self._places: list[tuple[str, CallPlace]] = []
         self._noted: list[asyncio.Future[None]] = []
         self._keys: list[tuple[str, asyncio.Future[Any]]] = []
@@ -162,11 +157,6 @@ class CallDesk:
     def drop(self, key: str) -> None:
         """Give up a call that :meth:`get` left to the caller."""
         self._dropped.append(key)
-        self._go()
-
-    def note(self, key: str, loop: str) -> None:
-        """Note that a recorded call served a loop, too."""
-        self._uses.append((key, loop))
         self._go()
 
     def note_place(self, loop: str, place: CallPlace) -> None:
@@ -208,7 +198,7 @@ class CallDesk:
 
     async def _visit(self) -> None:
         """Visit the keeper until nobody waits any more."""
-        while any((self._keys, self._calls, self._dropped, self._uses, self._places, self._noted)):
+        while any((self._keys, self._calls, self._dropped, self._places, self._noted)):
             keys, self._keys = self._keys[:_MOST], self._keys[_MOST:]
             calls, self._calls = self._calls[:_MOST], self._calls[_MOST:]
             visit = Visit(
@@ -216,10 +206,9 @@ class CallDesk:
                 [key for key, _ in keys],
                 [call for call, _ in calls],
                 self._dropped,
-                self._uses,
                 self._places,
             )
-            self._dropped, self._uses, self._places = [], [], []
+            self._dropped, self._places = [], []
             noted, self._noted = self._noted, []
             waiting = [future for _, future in (*keys, *calls)]
             self.visits += 1
@@ -254,7 +243,7 @@ class DeskModel(CachedModel):
     """
 
     def __init__(self, model: Model, desk: CallDesk) -> None:
-        super().__init__(model, _Elsewhere(desk))  # type: ignore[arg-type]
+        super().__init__(model, _Elsewhere())  # type: ignore[arg-type]
         self._desk = desk
 
     async def _ask(
@@ -270,7 +259,6 @@ class DeskModel(CachedModel):
         if recorded is not None:
             self.hits += 1
             self.misses -= 1
-            self._note(key, current_loop())
             return self._parse(recorded, answer_type)
         began = time.perf_counter()
         try:
@@ -289,7 +277,6 @@ class DeskModel(CachedModel):
             "request": content,
             "response": answer.model_dump(mode="json"),
             "seconds": time.perf_counter() - began,
-            "loop": current_loop(),
         }
         # Paid for, so it is recorded even when whoever asked is cancelled meanwhile.
         earlier = await asyncio.shield(self._desk.put(call))
@@ -301,12 +288,5 @@ class _Elsewhere:
 
     path = Path("calls.sqlite")
 
-    def __init__(self, desk: CallDesk) -> None:
-        self._desk = desk
-
     def get(self, key: str) -> None:
         """Know nothing; the keeper is asked in the call's flight."""
-
-    def note_use(self, key: str, loop: str) -> None:
-        """Let the keeper note it."""
-        self._desk.note(key, loop)

@@ -22,7 +22,6 @@ from reflectory.models.protocol import Model
 from reflectory.observability import in_run
 from reflectory.observability.place import Place
 from reflectory.runner import model_records, run_config_of
-from reflectory.runs.cached_model import calls_for
 from reflectory.runs.instructions import Instruction
 from reflectory.runs.places import CallPlace
 from reflectory.runs.spending import open_ledger
@@ -152,7 +151,7 @@ class LoopWorker:
             "metadata": item.metadata,
         }
         try:
-            with calls_for(item.id), in_run("", self._note):
+            with in_run("", self._note):
                 state = await drive(self._graph, self._live, check_instruction(item.text), item.id)
             trajectory = trajectory_of(state, self._loop.config, **common)
             if self._desk is not None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -26,28 +24,6 @@ from reflectory.runs.call_cache import CallCache
 
 Asked = TypeVar("Asked", Request, ScoreRequest)
 Answered = TypeVar("Answered", Completion, Scores)
-
-
-_LOOP: ContextVar[str | None] = ContextVar("loop", default=None)
-
-
-@contextmanager
-def calls_for(loop: str) -> Iterator[None]:
-    """Note beside every call of the block, and of tasks begun in it, which loop it served.
-
-    Args:
-        loop: Id of the trajectory that the calls are for.
-    """
-    token = _LOOP.set(loop)
-    try:
-        yield
-    finally:
-        _LOOP.reset(token)
-
-
-def current_loop() -> str | None:
-    """Return the id of the loop that calls are made for here and now, where there is one."""
-    return _LOOP.get()
 
 
 class _Flight:
@@ -117,14 +93,13 @@ class CachedModel(WrappedModel):
     ) -> Answered:
         content = request.content()
         key = content_hash(self.fingerprint, kind, content)
-        loop, notes = _LOOP.get(), CALL_NOTES.get()
+        notes = CALL_NOTES.get()
         if notes is not None:
             notes.key, notes.cached = key, True
         while True:
             recorded = self._cache.get(key)
             if recorded is not None:
                 self.hits += 1
-                self._note(key, loop)
                 return self._parse(recorded, answer_type)
             # The deadline does not decide what is said, but it decides when to
             # give up, so only callers of one patience share a call.
@@ -142,7 +117,6 @@ class CachedModel(WrappedModel):
                 return answer
             if getattr(answer, "finish", "") != "cancelled":
                 self.hits += 1
-                self._note(key, loop)
                 return answer
             # It ran out of the time of whoever began it, not out of ours.
 
@@ -168,7 +142,6 @@ class CachedModel(WrappedModel):
             request=content,
             response=answer.model_dump(mode="json"),
             seconds=time.perf_counter() - began,
-            loop=_LOOP.get(),
         )
         if not is_new:
             # Another process was faster. What is recorded counts, for all.
@@ -176,10 +149,6 @@ class CachedModel(WrappedModel):
             if recorded is not None:
                 return self._parse(recorded, answer_type)
         return answer
-
-    def _note(self, key: str, loop: str | None) -> None:
-        if loop is not None:
-            self._cache.note_use(key, loop)
 
     async def _wait(self, place: tuple[str, float | None], flight: _Flight) -> Any:
         """Wait for a call that others may be waiting for, too."""

@@ -49,12 +49,7 @@ CREATE TABLE calls (
     created REAL NOT NULL
 )
 """
-_ADDITIONS = """
-CREATE TABLE IF NOT EXISTS uses (
-    loop TEXT NOT NULL,
-    call INTEGER NOT NULL,
-    PRIMARY KEY (loop, call)
-) WITHOUT ROWID;
+_ADDITION = """
 CREATE TABLE IF NOT EXISTS pruned (
     role TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -66,8 +61,8 @@ CREATE TABLE IF NOT EXISTS pruned (
     PRIMARY KEY (role, model)
 ) WITHOUT ROWID
 """
-"""Tables that came later: which loops a call served, and the sums of calls that were
-pruned. Files without them get them, and versions that do not know them work on."""
+"""A table that came later: the sums of calls that were pruned. Files without it get it, and
+versions that do not know it work on."""
 _MADE = """
     SELECT CAST(role AS TEXT) AS role, CAST(model AS TEXT) AS model, 1 AS calls, prompt_tokens,
     reused_tokens, completion_tokens, seconds
@@ -112,8 +107,7 @@ class CallCache:
             remedy=_REMEDY,
         )
         with self._use() as connection:
-            for statement in filter(str.strip, _ADDITIONS.split(";")):
-                connection.execute(statement)
+            connection.execute(_ADDITION)
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
@@ -145,7 +139,6 @@ class CallCache:
         request: Mapping[str, Any],
         response: Mapping[str, Any],
         seconds: float,
-        loop: str | None = None,
     ) -> bool:
         """Record a finished call, unless one with this key is there.
 
@@ -159,7 +152,6 @@ class CallCache:
             request: What it was given, as JSON values with ``segments`` that have a ``text``.
             response: What it said, as JSON values with a ``usage``.
             seconds: How long the call took.
-            loop: Id of the trajectory that the call was made for, where it is for one.
 
         Returns:
             Whether the call was recorded now.
@@ -172,7 +164,6 @@ class CallCache:
         usage = response.get("usage", {})
         with self._use() as connection, transaction(connection):
             if connection.execute("SELECT 1 FROM calls WHERE key = ?", (key,)).fetchone():
-                self._insert_use(connection, key, loop)
                 return False
             segments = [
                 {**part, "text": self._segment_id(connection, part["text"])}
@@ -196,29 +187,7 @@ class CallCache:
                     time.time(),
                 ),
             )
-            self._insert_use(connection, key, loop)
         return True
-
-    def note_use(self, key: str, loop: str) -> None:
-        """Remember that a recorded call served a loop, too.
-
-        Raises:
-            StorageError: The disk is full or the file cannot be written.
-        """
-        with self._use() as connection:
-            query = (
-                "SELECT 1 FROM uses WHERE loop = ? AND call = (SELECT id FROM calls WHERE key = ?)"
-            )
-            if connection.execute(query, (loop, key)).fetchone() is None:
-                with transaction(connection):
-                    self._insert_use(connection, key, loop)
-
-    @staticmethod
-    def _insert_use(connection: sqlite3.Connection, key: str, loop: str | None) -> None:
-        if loop is not None:
-            connection.execute(
-                "INSERT OR IGNORE INTO uses SELECT ?, id FROM calls WHERE key = ?", (loop, key)
-            )
 
     @staticmethod
     def _segment_id(connection: sqlite3.Connection, text: str) -> int:

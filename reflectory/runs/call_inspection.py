@@ -6,9 +6,11 @@ spent and not what is still stored.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ from reflectory.runs.call_cache import CallCache
 from reflectory.runs.call_reading import CALL_COLUMNS
 from reflectory.runs.call_records import CallTotals, RecordedCall
 from reflectory.runs.database import transaction
+from reflectory.runs.places import FILE_NAME, CallPlaces
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class CacheView:
     pruned: CallTotals = field(default_factory=CallTotals)
 
 
+_OF_KEYS = "key IN (SELECT value FROM json_each(?))"
 _SUMS = "sum(prompt_tokens), sum(reused_tokens), sum(completion_tokens), sum(seconds)"
 
 
@@ -150,24 +154,32 @@ def find_call(cache: CallCache, key: str) -> RecordedCall:
 def calls_of(cache: CallCache, loop: str) -> Iterator[RecordedCall]:
     """Yield the calls that served a loop, in the order in which they were recorded.
 
-    Calls of runs that were made before this was noted are not found.
+    They are named by the file of places beside the cache; without it none are found.
 
     Args:
         cache: The cache.
         loop: Id of the trajectory.
     """
-    yield from _calls(cache, "id IN (SELECT call FROM uses WHERE loop = ?)", [loop])
+    yield from _calls(cache, _OF_KEYS, [_keys_of(cache, loop)])
 
 
 def totals_of(cache: CallCache, loop: str) -> CallTotals:
     """Return what the calls that served a loop used; calls of several loops count in each."""
+    keys = _keys_of(cache, loop)
     with cache._use() as connection:
         row = connection.execute(
-            f"SELECT count(*), {_SUMS} FROM calls WHERE id IN"
-            " (SELECT call FROM uses WHERE loop = ?)",
-            (loop,),
+            f"SELECT count(*), {_SUMS} FROM calls WHERE {_OF_KEYS}", (keys,)
         ).fetchone()
     return CallTotals(*(part or 0 for part in row))
+
+
+def _keys_of(cache: CallCache, loop: str) -> str:
+    """Return the keys of the calls that served a loop, as a JSON list."""
+    file = cache.path.with_name(FILE_NAME)
+    if not file.is_file():
+        return "[]"
+    with closing(CallPlaces(file)) as places:
+        return json.dumps(sorted({place.key for place in places.of(loop)}))
 
 
 def _calls(
@@ -214,7 +226,6 @@ def prune_calls(cache: CallCache, which: CallFilter) -> Pruned:
                 values,
             )
             calls = connection.execute(f"DELETE FROM calls WHERE {condition}", values).rowcount
-            connection.execute("DELETE FROM uses WHERE call NOT IN (SELECT id FROM calls)")
             segments = connection.execute(
                 "DELETE FROM segments WHERE id NOT IN (SELECT json_extract(part.value, '$.text')"
                 " FROM calls, json_each(calls.request, '$.segments') AS part)"

@@ -7,8 +7,11 @@ from worlds import world_loop
 
 from reflectory.errors import UserError
 from reflectory.models.protocol import Completion, Request, Segment, Usage
+from reflectory.observability.calls import ObservedModel
+from reflectory.observability.place import in_run, observing
+from reflectory.observability.trace import recorder
 from reflectory.runs import CallCache
-from reflectory.runs.cached_model import CachedModel, calls_for
+from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_inspection import (
     CallFilter,
     calls_of,
@@ -17,13 +20,14 @@ from reflectory.runs.call_inspection import (
     prune_calls,
     totals_of,
 )
+from reflectory.runs.places import FILE_NAME, CallPlace, CallPlaces
 from reflectory.testing.world import SyntheticWorld
 
 WORLD = SyntheticWorld(levels=2)
 ASKED = ["What is known?", "What is unknown?", "What follows from it?"]
 
 
-def put(cache, key, *, role="student.answer", model="m", text="hello", loop=None):
+def put(cache, key, *, role="student.answer", model="m", text="hello"):
     segments = (Segment(text="documents " * 200, shared=True), Segment(text=text))
     answer = Completion(text="said " * 50, usage=Usage(prompt_tokens=5, completion_tokens=3))
     cache.put(
@@ -34,16 +38,18 @@ def put(cache, key, *, role="student.answer", model="m", text="hello", loop=None
         request=Request(segments=segments, role=role).content(),
         response=answer.model_dump(mode="json"),
         seconds=0.5,
-        loop=loop,
     )
 
 
 @pytest.fixture
 def cache(tmp_path):
     cache = CallCache(tmp_path / "calls.sqlite")
+    places = CallPlaces(tmp_path / FILE_NAME)
     for number in range(30):
-        role = "teacher.ask" if number % 3 else "student.answer"
-        put(cache, f"{number:02d}key", role=role, text=f"text {number}", loop=f"loop {number % 2}")
+        role, key = "teacher.ask" if number % 3 else "student.answer", f"{number:02d}ad"
+        put(cache, key, role=role, text=f"text {number}")
+        places.add(f"loop {number % 2}", CallPlace(key, role, "answer", 0))
+    places.close()
     put(cache, "other", role="teacher.grade", model="another", text="text 0")
     yield cache
     cache.close()
@@ -65,7 +71,7 @@ def test_calls_are_counted_by_role_and_model_with_their_sizes(cache):
 
 def test_a_call_is_found_by_the_beginning_of_its_key(cache):
     call = find_call(cache, "07")
-    assert call.key == "07key" and call.request["segments"][1]["text"] == "text 7"
+    assert call.key == "07ad" and call.request["segments"][1]["text"] == "text 7"
     assert call.response["text"] == "said " * 50
     for wrong, says in (("0", "several"), ("zz", "no call"), ("", "no key"), ("a'b", "no key")):
         with pytest.raises(UserError, match=says):
@@ -74,14 +80,15 @@ def test_a_call_is_found_by_the_beginning_of_its_key(cache):
 
 def test_the_calls_of_a_loop_are_found_and_counted(cache):
     assert [call.key for call in calls_of(cache, "loop 1")] == [
-        f"{n:02d}key" for n in range(1, 30, 2)
+        f"{n:02d}ad" for n in range(1, 30, 2)
     ]
     assert totals_of(cache, "loop 1").calls == 15
     assert totals_of(cache, "loop 1").completion_tokens == 45
     assert list(calls_of(cache, "nobody")) == [] and totals_of(cache, "nobody").calls == 0
-    cache.note_use("00key", "loop 1")
-    cache.note_use("00key", "loop 1")
-    cache.note_use("missing", "loop 1")
+    places = CallPlaces(cache.path.with_name(FILE_NAME))
+    for key, step in (("00ad", "answer"), ("00ad", "reflect"), ("ffff", "answer")):
+        places.add("loop 1", CallPlace(key, "student.answer", step, 1))
+    places.close()
     assert totals_of(cache, "loop 1").calls == 16
 
 
@@ -128,9 +135,9 @@ def test_pruning_twice_adds_the_sums(cache):
 def test_a_file_of_an_earlier_version_gets_the_new_tables(tmp_path, cache):
     cache.close()
     with sqlite3.connect(cache.path) as connection:
-        connection.execute("DROP TABLE uses")
         connection.execute("DROP TABLE pruned")
     connection.close()
+    cache.path.with_name(FILE_NAME).unlink()
     again = CallCache(cache.path)
     assert look_into(again).pruned.calls == 0 and list(calls_of(again, "loop 1")) == []
     assert again.stats().total.calls == 31
@@ -159,11 +166,12 @@ def test_a_call_that_two_loops_share_belongs_to_both(tmp_path):
 
     cache = CallCache(tmp_path / "calls.sqlite")
     inner = ScriptedModel(lambda request: "said", delay_s=0.01)
-    model = CachedModel(inner, cache)
+    model = ObservedModel(CachedModel(inner, cache))
+    places = CallPlaces(tmp_path / FILE_NAME)
     request = Request(segments=(Segment(text="hello"),), role="student.answer")
 
     async def ask(loop):
-        with calls_for(loop):
+        with in_run("run", recorder(places)), observing("loop", loop=loop):
             await model.complete(request)
 
     async def main():
@@ -173,6 +181,7 @@ def test_a_call_that_two_loops_share_belongs_to_both(tmp_path):
     asyncio.run(main())
     assert len(inner.requests) == 1
     assert [totals_of(cache, name).calls for name in ("one", "two", "three")] == [1, 1, 1]
+    places.close()
     cache.close()
 
 

@@ -29,10 +29,12 @@ from reflectory.errors import (
 )
 from reflectory.models.prices import PriceList
 from reflectory.models.protocol import Completion, Request, Segment, Usage
+from reflectory.observability.calls import ObservedModel
+from reflectory.observability.place import in_run, observing
 from reflectory.runs import CallCache, Instruction
 from reflectory.runs.budget import Spent
-from reflectory.runs.cached_model import calls_for
-from reflectory.runs.places import FILE_NAME, CallPlaces
+from reflectory.runs.call_inspection import totals_of
+from reflectory.runs.places import FILE_NAME, CallPlace, CallPlaces
 from reflectory.testing.models import ScriptedModel
 from reflectory.testing.world import SyntheticWorld
 
@@ -144,16 +146,21 @@ def test_whoever_is_cancelled_as_it_looks_up_leaves_the_call_to_others(keeper):
 
 def test_which_loops_a_call_served_is_noted(keeper, tmp_path):
     async def main():
-        desks = [DeskModel(echo(), CallDesk(f"w{i}", Way(keeper))) for i in range(2)]
-        for desk, loop in zip(desks, ("one", "two"), strict=True):
-            with calls_for(loop):
-                await desk.complete(asked("shared"))
-        await asyncio.sleep(0.05)
+        for name, loop in (("w0", "one"), ("w1", "two")):
+            desk = CallDesk(name, Way(keeper))
+            model = ObservedModel(DeskModel(echo(), desk))
+
+            def note(place, role, key, desk=desk):
+                desk.note_place(place.loop, CallPlace(key, role, place.step))
+
+            with in_run("", note), observing("loop", loop=loop):
+                await model.complete(asked("shared"))
+            await desk.settle()
 
     asyncio.run(main())
     cache = CallCache(tmp_path / "calls.sqlite")
-    with cache._use() as connection:
-        assert sorted(connection.execute("SELECT loop FROM uses")) == [("one",), ("two",)]
+    assert cache.stats().total.calls == 1
+    assert [totals_of(cache, loop).calls for loop in ("one", "two")] == [1, 1]
 
 
 def test_a_full_disk_reaches_whoever_asked(keeper, monkeypatch):
