@@ -34,9 +34,13 @@ def _refuse_the_network(event, arguments):
 sys.addaudithook(_refuse_the_network)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_network_and_no_real_models(tmp_path_factory):
-    """Hold for the fixtures of whole modules too; their cache is nobody else's."""
+    """Hold for the fixtures of whole modules too, and not for the tests of other folders.
+
+    Their cache is nobody else's. Folders without ``__init__.py`` are no packages to pytest:
+    what had that scope ended with the session, and the slow tier behind got no models.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REFLECTORY_FORBID_MODELS", "1")
         patch.setenv("REFLECTORY_CACHE", str(tmp_path_factory.mktemp("cache")))
