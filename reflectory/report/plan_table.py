@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _TITLES = {"least": "least", "usual": "usual", "most": "most"}
 def plan_table(plan: RunPlan) -> Table:
     """Return calls by role, then tokens, operations, cost and time, in three cases."""
     title = f"{plan.instructions:,} instructions, {plan.grader} grader"
-    table = Table("", title=title, title_justify="left")
+    table = Table("", title=title, title_justify="left", box=box.SIMPLE)
     for name in _TITLES.values():
         table.add_column(name, justify="right")
     cases = [plan.cases[case] for case in plan.cases]
@@ -34,7 +35,7 @@ def plan_table(plan: RunPlan) -> Table:
 def comparison_table(found: Comparison) -> Table:
     """Return the plan of as many loops as are over beside what they took."""
     title = f"{found.loops:,} of {found.planned:,} loops are over"
-    table = Table("", title=title, title_justify="left")
+    table = Table("", title=title, title_justify="left", box=box.SIMPLE)
     for name in (*_TITLES.values(), "fact"):
         table.add_column(name, justify="right")
     needs = [*(found.predicted[case] for case in found.predicted), found.fact]
