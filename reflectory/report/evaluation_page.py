@@ -6,24 +6,18 @@ the page's content security policy allows no script but its own, named by its ha
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reflectory.evaluation.changes import flatten, right_metric
 from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
 from reflectory.report import evaluation_words as words
 from reflectory.report.evaluation_pictures import evaluation_pictures
 from reflectory.report.evaluation_questions import Asked, contenders_of, questions_of
+from reflectory.report.html import asset, environment, script_hash
 from reflectory.runs.files import storage_errors, write_atomic
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _TABLE_METRICS = 8  # more columns than these cannot be read beside one another
 _ANSWER_METRICS = 4  # metrics that stand below an answer
@@ -67,17 +61,17 @@ def page_html(
     questions: Iterable[Asked] | None = None,
 ) -> str:
     """Return the page; the arguments are those of :func:`write_page`."""
-    script, style = _asset("evaluation.js"), _asset("evaluation.css")
+    script = asset("evaluation.js")
     attempts = None if answers is None else list(answers)
     asked = None if questions is None else list(questions)
     return (
-        _environment()
+        environment()
         .get_template("evaluation.html.j2")
         .render(
             **_common(report, sortable=True),
-            style=style,
+            style=asset("page.css") + asset("evaluation.css"),
             script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            script_hash=script_hash(script),
             contenders=contenders_of(report),
             right=right_metric(report),
             questions=questions_of(report, answers=attempts, questions=asked),
@@ -92,7 +86,7 @@ def page_html(
 def tables_html(report: EvaluationReport) -> str:
     """Return summary and tables as a fragment of HTML, as a notebook shows them."""
     return (
-        _environment()
+        environment()
         .get_template("evaluation_notebook.html.j2")
         .render(**_common(report, sortable=False))
     )
@@ -125,25 +119,3 @@ def _scale(report: EvaluationReport) -> Callable[[float], float]:
     low, high = min([0.0, *ends]), max([0.0, *ends])
     width = (high - low) or 1.0
     return lambda value: round(6.0 + 188.0 * (value - low) / width, 2)
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("reflectory.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["num"] = words.number
-    environment.filters["prob"] = words.probability
-    return environment
-
-
-def _asset(name: str) -> str:
-    """Return a file that is written into the page as it is."""
-    folder = resources.files("reflectory.report") / "templates"
-    return (folder / name).read_text(encoding="utf-8")

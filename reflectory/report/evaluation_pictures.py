@@ -6,9 +6,6 @@ escaped by matplotlib's writer.
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -17,12 +14,10 @@ from reflectory.evaluation.anytime import AnytimeCurve, anytime_curve
 from reflectory.evaluation.metrics import AnswerScores, score_answer
 from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
 from reflectory.report.evaluation_questions import Asked, contenders_of
+from reflectory.report.html import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_ID = re.compile(r'(\bid="|\bhref="#|url\(#)')
-_METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 
 
 def evaluation_pictures(
@@ -56,7 +51,7 @@ def evaluation_pictures(
             drawn["levels"] = lambda: plot_levels(matrices)
         if any(any(by.values()) for by in matrices.stops.values()):
             drawn["stops"] = lambda: plot_stops(matrices)
-    return {name: _svg(draw, name) for name, draw in drawn.items()}
+    return {name: svg(draw, name) for name, draw in drawn.items()}
 
 
 def anytime_curves(
@@ -92,19 +87,3 @@ def anytime_curves(
 
 def _score(text: str, references: tuple[str, ...], metric: str) -> float:
     return float(getattr(score_answer(text, references), metric))
-
-
-def _svg(draw: Callable[[], Axes], name: str) -> str:
-    """Return a picture as an element of HTML whose ids are no other picture's."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
-        # The browser has the glyphs that matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = draw().get_figure(root=True)
-        if figure is None:
-            raise ValueError("the axes belong to no figure")
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = _METADATA.sub("", buffer.getvalue())
-    return _ID.sub(rf"\g<1>{name}-", text[text.index("<svg") :])
