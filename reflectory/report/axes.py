@@ -10,8 +10,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ORANGE = "#d94801"
 """The reference contender, and what is right."""
@@ -36,13 +40,30 @@ def new_axes(width: float, height: float) -> Axes:
         width: In inches.
         height: In inches.
     """
+    return _new_figure(width, height).add_subplot()
+
+
+def new_grid(rows: int, columns: int, width: float, height: float) -> NDArray[np.object_]:
+    """Return the axes of a figure of its own, shape (rows, columns), without pyplot.
+
+    Args:
+        rows: Of axes.
+        columns: Of axes.
+        width: Of the figure, in inches.
+        height: Of the figure, in inches.
+    """
+    found: NDArray[np.object_] = _new_figure(width, height).subplots(rows, columns, squeeze=False)
+    return found
+
+
+def _new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)
-    return figure.add_subplot()
+    return figure
 
 
 def plain(ax: Axes) -> Axes:
