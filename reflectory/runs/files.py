@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,15 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: {reason}", hint=hint) from error
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     """Replace a file as a whole: it has the old content or the new one, never a part.
 
     The content is on the disk when this returns (a power cut keeps it, too).
 
     Args:
         path: The file; its folder exists.
-        content: Text is written as UTF-8 with the line ends that it has.
+        content: Text is written as UTF-8 with the line ends that it has; what is too much
+            for the memory can come in parts.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written; the old
@@ -67,7 +68,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     with storage_errors(path):
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
