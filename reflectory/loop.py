@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reflectory.driver import OnEvent, Review
     from reflectory.graphs.reflective_loop import LoopGraph
     from reflectory.graphs.state import LoopContext
+    from reflectory.runnable import LoopRunnable
     from reflectory.runs.instructions import Instruction
 
 
@@ -275,6 +276,16 @@ class ReflectiveLoop:
         return build_reflective_loop(
             self.config, checkpointer=checkpointer, branch_checkpoints=branch_checkpoints
         )
+
+    def as_runnable(self) -> LoopRunnable:
+        """Return the loop as a LangChain Runnable, for chains and graphs of your own.
+
+        It takes an instruction, or a mapping with ``instruction``, and returns a
+        trajectory; see :class:`~reflectory.runnable.LoopRunnable`.
+        """
+        from reflectory.runnable import LoopRunnable
+
+        return LoopRunnable(self)
 
     def memory(self) -> BaseCheckpointSaver[str] | None:
         """Return a checkpointer in memory where a review needs one, else ``None``."""

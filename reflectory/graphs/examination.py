@@ -209,7 +209,11 @@ def build_examination(
     for name, following in pairwise(names):
         builder.add_conditional_edges(name, _GoOn(following), [following, END])
     builder.add_edge(names[-1], END)
-    return builder.compile(checkpointer=None if checkpoints or config.review else False)
+    graph = builder.compile(checkpointer=None if checkpoints or config.review else False)
+    # Under astream_events LangGraph streams a subgraph, and what it streams, all its channels by
+    # default, is what the loop's state is given: every branch would write the instruction.
+    graph.stream_channels = graph.output_channels
+    return graph
 
 
 class _GoOn(Runnable[BranchState, str]):
