@@ -189,7 +189,11 @@ def _write_values(
         red, green, blue = colours.to_rgba(values[j, t])[:3]
         # Brightness of the cell (ITU-R BT.709), which decides whether black can be read on it.
         ink = "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.42 else "black"
-        text = format(values[j, t], scale.form) if write is None else write(int(j), int(t))
+        text = (
+            format(round(values[j, t], 2) + 0.0, scale.form)
+            if write is None
+            else write(int(j), int(t))
+        )
         ax.text(t, j, text, ha="center", va="center", color=ink, fontsize=size)
 
 

@@ -90,6 +90,10 @@ def plot_difference(
     scale = difference_scale(float(known.max(initial=0.0)) if reach is None else reach)
     ax = _axes_for(first.levels, values.shape[1]) if ax is None else ax
     draw_cells(ax, first.levels, values, status, scale=scale)
+    present = {state for row in status for state in row}
+    said = {CellStatus.FAILED: "hatched: failed in one", CellStatus.PENDING: "empty: not in both"}
+    words = [text for state, text in said.items() if state in present]
+    ax.set_xlabel("iteration t" + (f"\n({', '.join(words)})" if words else ""))
     return _titled(ax, title)
 
 
@@ -166,11 +170,12 @@ def plot_many(
     label = max(label_inches(matrix.levels)[0] for _, matrix in named)
     across = columns or max(1, min(len(named), int((12.0 - label) / (width + 0.3))))
     down = -(-len(named) // across)
+    across = columns or -(-len(named) // down)  # no row is much shorter than the others
     same = len({matrix.levels for _, matrix in named}) == 1
     total = label * (1 if same else across) + across * (width + 0.3) + 1.2
     height = max(0.9, 0.24 * rows_of_levels)
     grid = new_grid(down, across, total, down * (height + 0.9) + 0.3)
-    drawn = list(grid.flat)
+    drawn: list[Axes] = list(grid.flat)  # type: ignore[arg-type]
     below = "iteration t" + legend_of_states([row for _, m in named for row in m.status])
     mesh = None
     for place, (name, matrix) in enumerate(named):

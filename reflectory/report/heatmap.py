@@ -98,18 +98,29 @@ def suffix_of(path: str | Path) -> str:
     return suffix
 
 
-def save_figure(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     """Write a figure in the format of the path's suffix, without the date in it.
+
+    Args:
+        figure: What is written.
+        path: Where to.
+        dpi: Dots per inch of a PNG.
 
     Raises:
         UserError: The suffix is none of :data:`SUFFIXES`.
         StorageError: The file cannot be written.
     """
+    from matplotlib import rc_context
+
     target = Path(path)
     suffix = suffix_of(target)
     undated = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    # TrueType fonts are embedded in PDF and stay text there; in SVG texts are outlines, which
+    # look alike everywhere. The salt makes the ids of two runs the same.
+    printed = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": target.stem}
     try:
-        figure.savefig(target, format=suffix[1:], dpi=160, metadata=undated[suffix])
+        with rc_context(printed):
+            figure.savefig(target, format=suffix[1:], dpi=dpi, metadata=undated[suffix])
     except OSError as error:
         raise StorageError(
             f"cannot write the picture {target}: {error.strerror or error}",
