@@ -13,8 +13,20 @@ from typing import Any
 _ASKED = b"\nFinishing what is in flight and beginning nothing more; once more stops at once.\n"
 
 
+class Asked(threading.Event):
+    """Set when somebody has asked for an end.
+
+    Attributes:
+        shown: Whether a display says so; otherwise a line is written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = False
+
+
 @contextmanager
-def stopping_on_signals() -> Iterator[threading.Event]:
+def stopping_on_signals() -> Iterator[Asked]:
     """Set an event at the first SIGINT or SIGTERM of the block; raise at the second.
 
     Schedulers of clusters send SIGTERM some time before they kill. In another
@@ -26,13 +38,14 @@ def stopping_on_signals() -> Iterator[threading.Event]:
     Raises:
         KeyboardInterrupt: There was a second signal.
     """
-    asked = threading.Event()
+    asked = Asked()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        os.write(2, _ASKED)  # what was interrupted may be in the middle of a print
+        if not asked.shown:
+            os.write(2, _ASKED)  # what was interrupted may be in the middle of a print
 
     if threading.current_thread() is not threading.main_thread():
         yield asked

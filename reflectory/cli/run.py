@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,25 +16,22 @@ from reflectory.cli.budget import (
     MaxTokens,
     Prices,
     budget_changes,
-    left_of,
 )
 from reflectory.cli.common import (
     FAILED,
     INTERRUPTED,
-    LoopProgress,
     config_from,
-    err,
     loop_from,
-    progress_bar,
 )
-from reflectory.cli.interrupts import stopping_on_signals
+from reflectory.cli.interrupts import Asked, stopping_on_signals
+from reflectory.cli.progress import showing
 from reflectory.cli.run_output import Events, JsonList, People, Tally
 from reflectory.errors import ReflectoryError, UserError
 from reflectory.observability.logs import json_log
 
 if TYPE_CHECKING:
     from reflectory.config import RunConfig
-    from reflectory.driver import LoopEvent, OnEvent
+    from reflectory.driver import OnEvent
     from reflectory.loop import ReflectiveLoop
 
 
@@ -172,7 +168,7 @@ def _run_loops(
     output: Path,
     said: People,
     tally: Tally,
-    asked: threading.Event,
+    asked: Asked,
     retry_failed: bool,
     quiet: bool,
 ) -> None:
@@ -185,31 +181,26 @@ def _run_loops(
     items = Stoppable(found, asked)
     loop = loop_from(settings)
     said.begin(found.total)
-    of = "" if found.total is None else f"/{found.total}"
-    with loop, progress_bar(quiet=quiet) as bar:
-        shown = LoopProgress(
-            bar, found.total, len(settings.loop.levels), settings.loop.max_iterations
+    with loop, showing(quiet=quiet, asked=asked) as display:
+        display.activity.expect(
+            "loops",
+            found.total,
+            iterations=settings.loop.max_iterations,
+            observed=settings.cluster.engine != "ray",
         )
-
-        def on_event(event: LoopEvent) -> None:
-            shown.on_event(event)
-            said.step(event)
-
-        runner = runner_for(settings, loop, on_event)
+        # Being told of every node is a tenth of the graph's own work; a display listens.
+        runner = runner_for(settings, loop, said.step if said.hears_steps else None)
         stream = runner.stream(
             items, concurrency=settings.concurrency, output=output, retry_failed=retry_failed
         )
         for trajectory in BACKGROUND.iterate(stream):
-            shown.finish(trajectory.id)
+            display.activity.finished(trajectory)
             tally.add(trajectory)
             said.finished(trajectory)
-            if not quiet and not err.is_terminal:
-                left = left_of(getattr(runner, "ledger", None))
-                err.print(f"{tally.count}{of} {trajectory.id} {trajectory.status}{left}")
     tally.interrupted = items.left
 
 
-def runner_for(settings: RunConfig, loop: ReflectiveLoop, on_event: OnEvent) -> Any:
+def runner_for(settings: RunConfig, loop: ReflectiveLoop, on_event: OnEvent | None) -> Any:
     """Return what runs the loops: this process, or the workers of a cluster.
 
     Args:

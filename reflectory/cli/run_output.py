@@ -75,7 +75,13 @@ class Tally:
 
 
 class People:
-    """Says at the end what came of a run."""
+    """Says at the end what came of a run.
+
+    Attributes:
+        hears_steps: Whether :meth:`step` does anything; being told costs time.
+    """
+
+    hears_steps = False
 
     def begin(self, total: int | None) -> None:
         """Nothing is said; the progress display does that."""
@@ -147,6 +153,8 @@ class Events(People):
     Args:
         output: The run directory, whose call cache knows what each loop used.
     """
+
+    hears_steps = True
 
     def __init__(self, output: Path) -> None:
         self._output = output

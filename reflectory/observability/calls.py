@@ -12,6 +12,7 @@ from reflectory.models.protocol import Completion, Model, Request, ScoreRequest,
 from reflectory.models.wrapping import WrappedModel
 from reflectory.observability import spans
 from reflectory.observability.callbacks import ReportedCall, is_reported_by_itself, listeners
+from reflectory.observability.listening import current_listener
 from reflectory.observability.place import Place, current_place
 
 Asked = TypeVar("Asked", Request, ScoreRequest)
@@ -49,7 +50,9 @@ class ObservedModel(WrappedModel):
         span = spans.begin_call(place, request, self.fingerprint)
         heard = None if self._reports_itself else listeners()
         record = place.run.record if place.run is not None and place.loop else None
-        if span is None and heard is None and record is None and not _logs():
+        listener = current_listener()
+        unheard = span is None and heard is None and record is None and listener is None
+        if unheard and not _logs():
             return await ask(request)
         notes = CallNotes()
         token = CALL_NOTES.set(notes)
@@ -72,6 +75,8 @@ class ObservedModel(WrappedModel):
         spans.end_call(span, answer, cached=notes.cached, seconds=seconds)
         if record is not None and notes.key:
             record(place, request.role, notes.key)
+        if listener is not None:
+            listener.call_ended(answer.usage, cached=notes.cached)
         if reported is not None:
             await reported.end(answer, cached=notes.cached)
         if _logs():

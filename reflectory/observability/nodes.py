@@ -21,6 +21,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 from reflectory.observability import spans
+from reflectory.observability.listening import Listener, current_listener
 from reflectory.observability.place import Place, current_place, move_to
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class _Open:
     place: Place | None
     began: float
     span: spans.Span | None
+    listener: Listener | None = None
 
 
 class NodeWatcher(AsyncCallbackHandler):
@@ -83,12 +85,17 @@ class NodeWatcher(AsyncCallbackHandler):
         place = _place_of(step, inputs, current_place())
         move_to(place)
         span = spans.begin_node(place, under=around.span if around is not None else None)
-        if span is not None or _log.isEnabledFor(logging.DEBUG):
-            self._open[run_id] = _Open(place, time.perf_counter(), span)
+        listener = current_listener() if place.loop else None
+        if listener is not None:
+            listener.node_began(place, inputs if isinstance(inputs, Mapping) else {})
+        if span is not None or listener is not None or _log.isEnabledFor(logging.DEBUG):
+            self._open[run_id] = _Open(place, time.perf_counter(), span, listener)
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a node is done."""
-        self._close(run_id, None)
+        node = self._close(run_id, None)
+        if node is not None and node.listener is not None and node.place is not None:
+            node.listener.node_ended(node.place, outputs if isinstance(outputs, Mapping) else {})
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a node failed; waiting for a person is no failure."""
@@ -96,15 +103,16 @@ class NodeWatcher(AsyncCallbackHandler):
 
         self._close(run_id, None if isinstance(error, GraphBubbleUp) else error)
 
-    def _close(self, run_id: UUID, error: BaseException | None) -> None:
+    def _close(self, run_id: UUID, error: BaseException | None) -> _Open | None:
         node = self._open.pop(run_id, None)
         if node is None or node.place is None:
-            return
+            return None
         spans.end(node.span, error)
         seconds = round(time.perf_counter() - node.began, 6)
         _log.debug(
             "node %s", "finished" if error is None else "failed", extra=_said(node.place, seconds)
         )
+        return node
 
 
 def _said(place: Place, seconds: float) -> dict[str, Any]:
@@ -147,9 +155,9 @@ def observed_graph(name: str) -> Iterator[None]:
     """
     place, began = current_place(), time.perf_counter()
     # A handler costs a tenth of a graph's own work: where no run notes its calls and
-    # nobody wants spans or logs, there is none.
+    # nobody listens or wants spans or logs, there is none.
     wanted = place.run is not None or not place.loop or spans.tracer() is not None
-    wanted = wanted or _log.isEnabledFor(logging.INFO)
+    wanted = wanted or _log.isEnabledFor(logging.INFO) or current_listener() is not None
     token = _watcher.set(_the_watcher() if wanted else _watcher.get())
     _log.info("%s started", name, extra={"place": place, "fields": {}})
     try:

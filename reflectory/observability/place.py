@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reflectory.observability.listening import current_listener
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -116,8 +118,13 @@ def observing(
         round=outer.round if round is None else round,
     )
     token = _place.set(place)
+    listener = current_listener() if loop else None
+    if listener is not None:
+        listener.loop_began(loop)
     try:
         with observed_graph(graph):
             yield
     finally:
+        if listener is not None:
+            listener.loop_ended(loop)
         _place.reset(token)

@@ -11,6 +11,7 @@ from reflectory.config import BudgetConfig
 from reflectory.errors import UserError
 from reflectory.models.prices import PriceList
 from reflectory.models.protocol import Model, Usage
+from reflectory.observability.listening import current_listener
 from reflectory.runs.budget import Ledger, Spent
 from reflectory.runs.call_cache import CallCache
 from reflectory.runs.directory import RunDirectory
@@ -37,9 +38,12 @@ def open_ledger(
     for model, named in models:
         prices.know(model, named)
         fingerprints.add(model.fingerprint)
-    return Ledger(
-        limits, before=spent_before(limits, prices, fingerprints, directory), prices=prices
-    )
+    before = spent_before(limits, prices, fingerprints, directory)
+    ledger = Ledger(limits, before=before, prices=prices)
+    listener = current_listener()
+    if listener is not None:
+        listener.budget_opened(ledger)
+    return ledger
 
 
 def spent_before(

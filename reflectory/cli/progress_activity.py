@@ -1,0 +1,357 @@
+"""What is known of a run while it goes on: counts, loops, rates, time left.
+
+Nothing here draws. The loops' thread writes facts down, in a few look-ups for each node
+and each call; whoever draws asks for a :class:`Snapshot` a few times a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reflectory.alignment import AlignmentMatrix, CellStatus
+from reflectory.cli.progress_time import Work
+from reflectory.observability.listening import Listener
+from reflectory.types import Examination, matrix_of
+
+if TYPE_CHECKING:
+    from reflectory.models.protocol import Usage
+    from reflectory.observability.place import Place
+    from reflectory.runs.budget import Ledger
+    from reflectory.types import Trajectory
+
+_WINDOW_S = 20.0
+"""Rates are means over so long."""
+_SHORTEST_S = 2.0
+"""A mean over less says nothing."""
+
+
+@dataclass
+class LoopNow:
+    """One loop in the making.
+
+    Attributes:
+        id: Of its trajectory.
+        began: On the clock of the activity.
+        instruction: I; empty until its first node begins.
+        iteration: t; ``None`` before R_0 is there.
+        step: The last node that began outside of the branches.
+        levels: Per level the node that it is at; ``done`` or ``failed`` behind the last.
+        names: Of all its levels, easiest first.
+        cells: The cells so far.
+        nodes: How many nodes have begun.
+    """
+
+    id: str
+    began: float
+    instruction: str = ""
+    iteration: int | None = None
+    step: str = ""
+    levels: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    cells: dict[tuple[int, str], Examination] = field(default_factory=dict)
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How far a training is.
+
+    Attributes:
+        step: Optimiser steps that are done.
+        steps: All of them.
+        loss: Of the last step.
+        first: Loss of the first step that was seen.
+        seconds: Time of the training, earlier sessions included.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    first: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is shown, as it stood at one moment.
+
+    Attributes:
+        stage: What is being done, in words; empty when it is the loops alone.
+        unit: What is counted: ``loops`` or ``answers``; empty for nothing.
+        done: How many are finished, failed ones and those of earlier sessions included.
+        total: How many there will be; ``None`` when that is not known.
+        failed: How many failed.
+        kept: How many were there from an earlier session.
+        seconds: Since the beginning.
+        left_s: Estimate of the time left; ``None`` before anything is finished.
+        running: Loops in the making, the oldest first.
+        iterations: T.
+        calls: Calls that models answered in this session.
+        hits: Calls that the call cache answered.
+        read: Tokens read per second; ``None`` when it is too early to say.
+        written: Tokens written per second.
+        budget: Used and limit by the budget's fields.
+        title: Instruction of the matrix.
+        matrix: That of the oldest loop in the making, else of the last finished one.
+        training: ``None`` when nothing is trained.
+        doing: Who is answering, in an evaluation.
+        stopping: Whether somebody asked for an end.
+    """
+
+    stage: str = ""
+    unit: str = "loops"
+    done: int = 0
+    total: int | None = None
+    failed: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    left_s: float | None = None
+    running: tuple[LoopNow, ...] = ()
+    iterations: int | None = None
+    calls: int = 0
+    hits: int = 0
+    read: float | None = None
+    written: float | None = None
+    budget: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
+    title: str = ""
+    matrix: AlignmentMatrix | None = None
+    training: Training | None = None
+    doing: str = ""
+    stopping: bool = False
+
+
+class Activity(Listener):
+    """Listens to a run and says on demand how it stands; may be used from several threads.
+
+    Args:
+        clock: Seconds that only grow; for tests.
+        asked: Set when somebody asks for an end.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        asked: threading.Event | None = None,
+    ) -> None:
+        self._clock = clock
+        self._asked = asked
+        self._lock = threading.Lock()
+        self._began = clock()
+        self._stage = ""
+        self._ledger: Ledger | None = None
+        self._calls = self._hits = self._read = self._written = 0
+        self._rates: deque[tuple[float, int, int]] = deque()
+        self._last: tuple[str, AlignmentMatrix] | None = None
+        self.expect("loops", None)
+
+    def stage(self, text: str) -> None:
+        """Note that something else begins, and forget what was counted before."""
+        self.expect("", None)
+        with self._lock:
+            self._stage = text
+
+    def expect(
+        self,
+        unit: str,
+        total: int | None,
+        *,
+        iterations: int | None = None,
+        observed: bool = True,
+    ) -> None:
+        """Note what will be counted from here on.
+
+        Args:
+            unit: ``loops`` or ``answers``; empty for a stage without a count.
+            total: How many; ``None`` when that is not known.
+            iterations: T.
+            observed: Whether this process runs them and hears of their nodes.
+        """
+        with self._lock:
+            self._unit, self._total = unit, total
+            self._iterations, self._observed = iterations, observed
+            self._done = self._failed = self._kept = 0
+            self._running: dict[str, LoopNow] = {}
+            self._ended: dict[str, int] = {}
+            self._calls_before = 0
+            self._work = Work()
+            self._doing = ""
+            self._training: Training | None = None
+
+    def finished(self, trajectory: Trajectory) -> None:
+        """Count a loop whose trajectory is there."""
+        cells = trajectory.examinations
+        with self._lock:
+            nodes = self._ended.pop(trajectory.id, None)
+            self._count(failed=trajectory.error is not None)
+            if nodes is None and self._observed:
+                self._kept += 1
+            else:
+                self._work.finish(self._clock(), nodes or 0)
+            if cells:
+                self._last = (trajectory.instruction, trajectory.alignment)
+
+    def answered(self, done: int, total: int, doing: str, *, failed: bool) -> None:
+        """Count an answer of an evaluation; ``done`` and ``total`` are its own counts."""
+        with self._lock:
+            self._total, self._doing = total, doing
+            if done > self._done:
+                self._count(failed=failed)
+                asked = self._calls + self._hits
+                # What an earlier session answered comes without a call.
+                if asked > self._calls_before:
+                    self._work.finish(self._clock(), 0)
+                else:
+                    self._kept += 1
+                self._calls_before = asked
+            self._done = done
+
+    def trained(self, step: int, steps: int, loss: float, seconds: float) -> None:
+        """Note a step of a training."""
+        with self._lock:
+            first = loss if self._training is None else self._training.first
+            self._training = Training(step, steps, loss, first, seconds)
+
+    def _count(self, *, failed: bool) -> None:
+        self._done += 1
+        self._failed += failed
+
+    # What a run tells, on the thread of its event loop.
+
+    def loop_began(self, loop: str) -> None:
+        """Note a loop in the making."""
+        with self._lock:
+            self._running[loop] = LoopNow(loop, self._clock())
+            self._work.begin(self._clock())
+
+    def node_began(self, place: Place, state: Mapping[str, Any]) -> None:
+        """Note where a loop is."""
+        with self._lock:
+            now = self._running.get(place.loop)
+            if now is None:
+                return
+            now.nodes += 1
+            if not now.instruction:
+                now.instruction = str(state.get("instruction", ""))
+                now.names = place.levels
+            if place.level is not None:
+                if place.iteration != now.iteration:
+                    now.iteration, now.levels = place.iteration, {}
+                now.levels[place.level] = place.step
+                return
+            if place.step != "grade":  # beside the branches, and shown by none of them
+                now.step = place.step
+                now.levels = {}
+
+    def node_ended(self, place: Place, update: Mapping[str, Any]) -> None:
+        """Note a cell."""
+        cell = update.get("cell")
+        if not isinstance(cell, Examination):
+            return
+        with self._lock:
+            now = self._running.get(place.loop)
+            if now is None:
+                return
+            now.cells[cell.iteration, cell.level] = cell
+            if cell.status is not CellStatus.PENDING and cell.iteration == now.iteration:
+                now.levels[cell.level] = str(cell.status.value)
+
+    def loop_ended(self, loop: str) -> None:
+        """Take a loop off; whether it is done is told with its trajectory."""
+        with self._lock:
+            now = self._running.pop(loop, None)
+            if now is not None and self._unit == "loops":
+                self._ended[loop] = now.nodes
+
+    def call_ended(self, usage: Usage, *, cached: bool) -> None:
+        """Count a call."""
+        with self._lock:
+            if cached:
+                self._hits += 1
+                return
+            self._calls += 1
+            self._read += usage.prompt_tokens - usage.reused_tokens
+            self._written += usage.completion_tokens
+
+    def budget_opened(self, ledger: Ledger) -> None:
+        """Remember who knows what is spent."""
+        with self._lock:
+            self._ledger = ledger
+
+    def snapshot(self) -> Snapshot:
+        """Return how things stand now."""
+        budget = self._budget()
+        with self._lock:
+            now = self._clock()
+            read, written = self._rate(now)
+            running = tuple(self._running.values())
+            title, matrix = self._matrix(running)
+            asked = self._asked is not None and self._asked.is_set()
+            total = self._total
+            left = None if total is None else total - self._done
+            return Snapshot(
+                stage=self._stage,
+                unit=self._unit,
+                done=self._done,
+                total=total,
+                failed=self._failed,
+                kept=self._kept,
+                seconds=now - self._began,
+                left_s=self._work.left(now, left, [loop.nodes for loop in running]),
+                running=tuple(_copy(loop) for loop in running),
+                iterations=self._iterations,
+                calls=self._calls,
+                hits=self._hits,
+                read=read,
+                written=written,
+                budget=budget,
+                title=title,
+                matrix=matrix,
+                training=self._training,
+                doing=self._doing,
+                stopping=asked,
+            )
+
+    def _budget(self) -> dict[str, tuple[float | None, float]]:
+        ledger = self._ledger
+        if ledger is None or not ledger.limits.limits:
+            return {}
+        spent = ledger.spent().figures
+        return {name: (spent[name], limit) for name, limit in ledger.limits.limits.items()}
+
+    def _rate(self, now: float) -> tuple[float | None, float | None]:
+        """Return tokens read and written per second, as a mean over the last while."""
+        rates = self._rates
+        rates.append((now, self._read, self._written))
+        while len(rates) > 2 and rates[1][0] <= now - _WINDOW_S:
+            rates.popleft()
+        then, read, written = rates[0]
+        seconds = now - then
+        if not self._calls or seconds < _SHORTEST_S:
+            return None, None
+        return (self._read - read) / seconds, (self._written - written) / seconds
+
+    def _matrix(self, running: tuple[LoopNow, ...]) -> tuple[str, AlignmentMatrix | None]:
+        oldest = next((loop for loop in running if loop.cells and loop.names), None)
+        if oldest is not None:
+            cells = tuple(c for c in oldest.cells.values() if c.level in oldest.names)
+            return oldest.instruction, matrix_of(oldest.names, cells)
+        return self._last if self._last is not None else ("", None)
+
+
+def _copy(loop: LoopNow) -> LoopNow:
+    """Return what is drawn of a loop, which changes no more."""
+    return LoopNow(
+        loop.id,
+        loop.began,
+        loop.instruction,
+        loop.iteration,
+        loop.step,
+        dict(loop.levels),
+        nodes=loop.nodes,
+    )
