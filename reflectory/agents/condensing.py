@@ -7,6 +7,7 @@ holds the name, so the stretches of what it said are answers of their own.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reflectory.agents.answer_types import AnswerType, expected_type
@@ -17,6 +18,7 @@ from reflectory.types import Passage
 BRIEF_WORDS = 5
 """An answer of at most so many words is a short one."""
 
+_DECISIONS = frozenset({"yes", "no"})
 _WORD = re.compile(r"\w+")
 _EXTRACTOR = RuleExtractor()
 
@@ -29,7 +31,7 @@ def asks_shortly(question: str) -> bool:
 def short_forms(
     question: str, texts: Iterable[str], passages: Sequence[Passage], *, most: int
 ) -> list[str]:
-    """Return stretches of some texts that might answer a question, first come first.
+    """Return stretches of some texts that might answer a question, those in most texts first.
 
     A stretch is a name, a date, a number or a noun phrase of at most five words that the
     passages hold and that is not all in the question. A question for yes or no has these two
@@ -44,18 +46,43 @@ def short_forms(
     wanted = expected_type(question)
     if wanted is AnswerType.YES_NO:
         return ["Yes", "No"][:most]
-    held = f" {_words(' '.join(f'{p.title} {p.text}' for p in passages))} "
+    held = _held(passages)
     asked = set(content_words(question))
     read = [question, *texts] if wanted is AnswerType.CHOICE else list(texts)
     found: dict[str, str] = {}
+    times: Counter[str] = Counter()
     for extraction in _EXTRACTOR.extract(read):
+        keys: set[str] = set()
         for mention in (*extraction.mentions, *extraction.phrases):
             words, key = content_words(mention.name), _words(mention.name)
             new = wanted is AnswerType.CHOICE or not set(words) <= asked
             short = len(mention.name.split()) <= BRIEF_WORDS
             if words and new and short and f" {key} " in held:
                 found.setdefault(key, mention.name)
-    return list(found.values())[:most]
+                keys.add(key)
+        times.update(keys)
+    often = sorted(found, key=lambda key: -times[key])  # among equals the first that came
+    return [found[key] for key in often[:most]]
+
+
+def is_brief(text: str) -> bool:
+    """Return whether an answer has at most ``BRIEF_WORDS`` words."""
+    return len(text.split()) <= BRIEF_WORDS
+
+
+def holds(passages: Sequence[Passage], text: str) -> bool:
+    """Return whether passages hold the words of an answer, in order, or it is yes or no.
+
+    Args:
+        passages: What the student saw, their titles included.
+        text: Its answer.
+    """
+    words = _words(text)
+    return words in _DECISIONS or (bool(words) and f" {words} " in _held(passages))
+
+
+def _held(passages: Sequence[Passage]) -> str:
+    return f" {_words(' '.join(f'{p.title} {p.text}' for p in passages))} "
 
 
 def _words(text: str) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, short_forms
+from reflectory.agents.agreement import agreement
+from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
 from reflectory.agents.student import Student
 from reflectory.agents.teacher import Teacher
 from reflectory.config import RevisionConfig
@@ -20,10 +21,10 @@ from reflectory.errors import OutputError
 from reflectory.models.protocol import derive_seed
 from reflectory.types import Answer, Draft, Examination, Failure, Feedback, Passage, Response
 
-_DRAFTS = 4
-"""Drafts of ``auto`` where their grades cost little."""
+Origin = Literal["kept", "reflection", "drawn", "fresh", "condensed"]
 
-Origin = Literal["kept", "reflection", "drawn", "condensed"]
+WRITTEN: frozenset[Origin] = frozenset({"reflection", "drawn", "fresh"})
+"""Drafts that the student wrote by itself; they vote on what it knows."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class _Option:
     origin: Origin
     grade: Feedback | None = None
     failure: Failure | None = None
+    agreement: float | None = None
 
     @property
     def score(self) -> float | None:
@@ -63,9 +65,10 @@ class Reviser:
         self._student = student
         self._teacher = teacher
         self._config = config
-        self._condense = config.condense == "always" or (config.condense == "auto" and cheap_grades)
-        cheap_drafts = _DRAFTS if cheap_grades else 1
-        self._drafts = cheap_drafts if config.drafts == "auto" else config.drafts
+        self._condense = config.condenses(cheap_grades)
+        self._drafts = config.drafts_of(cheap_grades)
+        self._fresh = config.fresh_of(cheap_grades)
+        self._gain = config.gain_of(cheap_grades)
         self._seed = seed
 
     async def revise(
@@ -76,6 +79,7 @@ class Reviser:
         cells: Sequence[Examination],
         *,
         grown: bool,
+        earlier: Sequence[Response] = (),
     ) -> Response:
         """Return R_{t+1}.
 
@@ -87,8 +91,9 @@ class Reviser:
             response: R_t, with its grade under C_t.
             cells: The examination of iteration t, in order of level.
             grown: Whether C_{t+1} is more than C_t; R_t is graded again then.
+            earlier: R_0 to R_{t-1}, whose drafts vote too.
         """
-        written, failures = await self._reflections(instruction, context, response, cells)
+        written, failures = await self._written(instruction, context, response, cells)
         following = response.iteration + 1
         if self._config.accept == "always":
             if not written:
@@ -102,11 +107,19 @@ class Reviser:
         if condense:
             options += await self._condensed(instruction, context, options, cells)
         graded = await self._graded(_different(options), instruction, context)
+        if condense:
+            said = [*_said((*earlier, response)), *(option.answer.text for option in written)]
+            graded = [_with_agreement(option, said, context) for option in graded]
         known = None if response.grade is None else response.grade.score
-        chosen = self._choose(graded, self._config.brevity if condense else 0.0, known)
+        chosen = self._choose(graded, known)
         ranked = sorted(graded, key=lambda o: -1.0 if o.score is None else o.score, reverse=True)
         drafts = tuple(
-            Draft(text=option.answer.text, origin=option.origin, score=option.score)
+            Draft(
+                text=option.answer.text,
+                origin=option.origin,
+                score=option.score,
+                agreement=option.agreement,
+            )
             for option in ranked
         )
         failure = chosen.failure
@@ -130,30 +143,36 @@ class Reviser:
             own |= {"cited": answer.cited, "cited_by": answer.cited_by}
         return read.model_copy(update=own)
 
-    async def _reflections(
+    async def _written(
         self,
         instruction: str,
         context: Sequence[Passage],
         response: Response,
         cells: Sequence[Examination],
     ) -> tuple[list[_Option], list[Failure]]:
-        """Return what the student writes, in order, and why a try gave nothing."""
-        config = self._config
-        tries = 1 if config.accept == "always" else self._drafts
+        """Return what the student writes, reflections first, and why a try gave nothing."""
 
-        async def one(number: int) -> _Option | Failure:
-            student = self._student
-            if number:
-                seed = derive_seed(self._seed, "draft", response.iteration, number)
-                student = student.drawing(config.temperature, seed)
+        async def one(origin: Origin, number: int) -> _Option | Failure:
+            student, step = self._student, "respond" if origin == "fresh" else "reflect"
+            if origin != "reflection":
+                purpose = "fresh" if origin == "fresh" else "draft"
+                seed = derive_seed(self._seed, purpose, response.iteration, number)
+                student = student.drawing(self._config.temperature, seed)
             try:
-                answer = await student.reflect(instruction, context, response.text, cells)
+                if origin == "fresh":
+                    answer = await student.respond(instruction, context)
+                else:
+                    answer = await student.reflect(instruction, context, response.text, cells)
             except OutputError as error:
                 kind = type(error).__name__
-                return Failure(step="reflect", kind=kind, message=error.message, raw=error.raw)
-            return _Option(answer, "drawn" if number else "reflection")
+                return Failure(step=step, kind=kind, message=error.message, raw=error.raw)
+            return _Option(answer, origin)
 
-        found = await asyncio.gather(*map(one, range(tries)))
+        found = await asyncio.gather(
+            one("reflection", 0),
+            *(one("drawn", number) for number in range(1, self._drafts)),
+            *(one("fresh", number) for number in range(self._fresh)),
+        )
         return (
             [option for option in found if isinstance(option, _Option)],
             [failure for failure in found if isinstance(failure, Failure)],
@@ -187,12 +206,12 @@ class Reviser:
         graded = iter(map(_with_grade, open_ones, grades))
         return [next(graded) if option.grade is None else option for option in options]
 
-    def _choose(self, options: Sequence[_Option], bonus: float, known: float | None) -> _Option:
+    def _choose(self, options: Sequence[_Option], known: float | None) -> _Option:
         """Return what becomes R_{t+1}; among equals the one that came first, R_t before all.
 
         Args:
-            options: R_t and what might follow it, graded where they could be.
-            bonus: What an answer of few words counts more.
+            options: R_t and what might follow it, graded where they could be, and with what
+                agrees where it is a short answer.
             known: G[t] under C_t; what R_t is worth when it could not be graded again.
         """
 
@@ -200,12 +219,13 @@ class Reviser:
             score = known if option is options[0] and option.grade is None else option.score
             if score is None:
                 return -1.0
-            brief = len(option.answer.text.split()) <= BRIEF_WORDS
-            return score + (bonus if brief else 0.0)
+            if option.agreement is None:
+                return score
+            return score + self._config.brevity + self._config.agreement * option.agreement
 
         best = max(options, key=value)
         kept = options[0]
-        return best if value(best) > value(kept) + self._config.minimum_gain else kept
+        return best if value(best) > value(kept) + self._gain else kept
 
 
 def _with_grade(option: _Option, found: Feedback | OutputError) -> _Option:
@@ -214,6 +234,21 @@ def _with_grade(option: _Option, found: Feedback | OutputError) -> _Option:
     kind = type(found).__name__
     failure = Failure(step="grade", kind=kind, message=found.message, raw=found.raw)
     return _Option(option.answer, option.origin, failure=failure)
+
+
+def _said(responses: Sequence[Response]) -> list[str]:
+    """Return what the student wrote for R_0 to R_t, chosen or not."""
+    first = [response.text for response in responses if response.iteration == 0]
+    drafts = (draft for response in responses for draft in response.drafts)
+    return first + [draft.text for draft in drafts if draft.origin in WRITTEN]
+
+
+def _with_agreement(option: _Option, said: Sequence[str], context: Sequence[Passage]) -> _Option:
+    """Return a short answer that the documents hold with its votes, and others as they are."""
+    text = option.answer.text
+    if not is_brief(text) or not holds(context, text):
+        return option
+    return replace(option, agreement=agreement(text, said))
 
 
 def _different(options: Sequence[_Option]) -> list[_Option]:

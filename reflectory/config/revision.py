@@ -21,22 +21,69 @@ class RevisionConfig(Settings):
         drafts: Reflections that the student writes; the first as it writes responses, the
             others drawn with ``temperature``. With ``always`` the first is the only one.
             ``auto`` writes 4 where the teacher's grades are likelihoods, and 1 elsewhere.
-        temperature: Randomness of further drafts.
+        fresh: Answers to the instruction, drawn with ``temperature``, that the student writes
+            besides, without what it had and without the examination. ``auto`` writes 8 where
+            grades are likelihoods, and none elsewhere. None with ``always``.
+        temperature: Randomness of further drafts and of fresh answers.
         condense: Also consider the short stretches of R_t, of the drafts and of the answers
             of the examination that the documents hold, where the instruction asks for a
             name, a date, a number, a thing or yes or no. ``auto`` does so where the teacher's
             grades are likelihoods, which cost little.
         condensed: Most short stretches of an iteration.
-        brevity: Where short stretches are considered, an answer of at most five words counts
-            as graded so much higher. Likelihoods favour long answers, which repeat what the
-            question said.
-        minimum_gain: A draft has to be graded so much better than R_t.
+        brevity: Where short stretches are considered, an answer of at most five words that
+            the documents hold, or yes or no, counts as graded so much higher. Likelihoods
+            favour long answers, which repeat what the question said.
+        agreement: Such an answer counts as graded so much higher again when all that the
+            student wrote for the instruction holds it, and in proportion when a part does.
+        minimum_gain: What follows R_t has to count so much more. ``auto`` asks for 0.1 where
+            grades are likelihoods, which move by about that much between two contexts, and
+            for nothing elsewhere.
     """
 
     accept: Literal["better", "always"] = "better"
     drafts: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    fresh: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = "auto"
     temperature: float = Field(default=0.8, ge=0.0, le=5.0)
     condense: Literal["auto", "always", "never"] = "auto"
     condensed: int = Field(default=24, ge=1, le=100)
     brevity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
-    minimum_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    minimum_gain: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
+
+    def drafts_of(self, cheap_grades: bool) -> int:
+        """Return how many reflections an iteration has.
+
+        Args:
+            cheap_grades: Whether the teacher's grades are likelihoods.
+        """
+        if self.accept == "always":
+            return 1
+        return (4 if cheap_grades else 1) if self.drafts == "auto" else self.drafts
+
+    def fresh_of(self, cheap_grades: bool) -> int:
+        """Return how many answers an iteration has that know nothing of the examination.
+
+        Args:
+            cheap_grades: Whether the teacher's grades are likelihoods.
+        """
+        if self.accept == "always":
+            return 0
+        return (8 if cheap_grades else 0) if self.fresh == "auto" else self.fresh
+
+    def condenses(self, cheap_grades: bool) -> bool:
+        """Return whether short stretches are considered.
+
+        Args:
+            cheap_grades: Whether the teacher's grades are likelihoods.
+        """
+        return self.condense == "always" or (self.condense == "auto" and cheap_grades)
+
+    def gain_of(self, cheap_grades: bool) -> float:
+        """Return how much more than R_t its follower has to count, in [0, 1].
+
+        Args:
+            cheap_grades: Whether the teacher's grades are likelihoods.
+        """
+        if self.minimum_gain != "auto":
+            return self.minimum_gain
+        return 0.1 if cheap_grades else 0.0

@@ -13,7 +13,8 @@ import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, short_forms
+from reflectory.agents.agreement import agreement
+from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
 from reflectory.contenders.protocol import Task
 from reflectory.errors import OutputError
 from reflectory.evaluation.metrics import normalise_answer, token_f1
@@ -134,39 +135,46 @@ def _rank(sample: Sample) -> float:
 
 
 class BestOfNCondensed:
-    """Of all samples so far and of their short stretches, the one that is graded best.
+    """Of all samples so far and of their short stretches, the one that counts most.
 
     It has all that the loop has beside its examination: the same judge, the same stretches
-    of what was said and the same preference for few words. What the loop is ahead of it is
-    owed to questions and reflection; what it is behind, too.
+    of what was said, the same preference for few words and for what samples agree on. What
+    the loop is ahead of it is owed to questions and reflection; what it is behind, too.
     """
 
     name = "best_of_n_condensed"
-    description = "samples and their short stretches, graded by the loop's judge; the best so far"
+    description = "samples and their short stretches, by the loop's judge and their agreement"
 
     async def attempts(self, task: Task) -> AsyncIterator[Attempt]:
         """Yield the best answer after each sample; among equals the first."""
         settings, question = task.live.config.revision, task.question
         short = asks_shortly(question.text)
-        seen: set[str] = set()
-        best: tuple[float, str, float | None] | None = None
+        graded: dict[str, float | None] = {}
+        held: set[str] = set()
+        said: list[str] = []
+
+        def value(text: str) -> float:
+            grade = graded[text]
+            if grade is None or text not in held:
+                return -1.0 if grade is None else grade
+            return grade + settings.brevity + settings.agreement * agreement(text, said)
+
         async for sample in samples(task, graded=True):
             if sample.text is None:
                 continue
-            found: list[tuple[str, float | None]] = [(sample.text, sample.grade)]
-            if short and len(seen) < settings.condensed:
+            said.append(sample.text)
+            forms: list[str] = []
+            if short and len(graded) - len(said) < settings.condensed:
                 most = settings.condensed
                 forms = short_forms(question.text, [sample.text], question.context, most=most)
-                forms = [form for form in forms if form not in seen]
-                seen.update(forms)
-                found += await _graded_forms(task, forms)
-            for text, grade in found:
-                brief = short and len(text.split()) <= BRIEF_WORDS
-                value = -1.0 if grade is None else grade + (settings.brevity if brief else 0.0)
-                if best is None or value > best[0]:
-                    best = (value, text, grade)
-            assert best is not None
-            yield task.attempt(best[1], f"of {sample.number + 1} samples", best[2])
+                forms = [form for form in forms if form not in graded]
+            graded.setdefault(sample.text, sample.grade)
+            graded.update(await _graded_forms(task, forms))
+            if short:
+                new = (text for text in (sample.text, *forms) if is_brief(text))
+                held.update(text for text in new if holds(question.context, text))
+            best = max(graded, key=value)
+            yield task.attempt(best, f"of {len(said)} samples", graded[best])
 
 
 async def _graded_forms(task: Task, forms: list[str]) -> list[tuple[str, float | None]]:
@@ -203,9 +211,9 @@ class SelfConsistency:
                 continue
             own = 0.0
             for place, other in enumerate(texts):
-                agreement = _agreement(sample.text, other, known)
-                votes[place] += agreement
-                own += agreement
+                vote = _agreement(sample.text, other, known)
+                votes[place] += vote
+                own += vote
             texts.append(sample.text)
             votes.append(own)
             # Sums of the same numbers in another order may differ in the last digit.

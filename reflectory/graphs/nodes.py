@@ -118,7 +118,12 @@ class LoopNodes:
             count_tokens=live.count_tokens,
         )
         following = await live.reviser.revise(
-            state["instruction"], context, response, cells, grown=bool(added)
+            state["instruction"],
+            context,
+            response,
+            cells,
+            grown=bool(added),
+            earlier=[state["responses"][i] for i in range(t)],
         )
         return {
             "responses": {t + 1: following},

@@ -18,8 +18,6 @@ _LIKELIHOOD_CALLS = 2
 """Prompts that the likelihood grader scores: with the question, and without it."""
 _NAME_CALLS = 2
 """Most prompts that it scores besides, where an answer may be a name."""
-_CHEAP_DRAFTS = 4
-"""What ``drafts: auto`` writes where grades are likelihoods."""
 
 
 class LoopCalls(Record):
@@ -27,7 +25,7 @@ class LoopCalls(Record):
 
     Attributes:
         iterations: Iterations that the loop makes, from 1 to T.
-        respond: R_0.
+        respond: R_0, and answers written anew for the responses after it.
         ask: Questions, one for every try.
         answer: Answers to them.
         grade: Grades, each of one call or two.
@@ -85,8 +83,8 @@ def count_calls(
     Args:
         config: Levels, iterations, drafts and retries.
         grader: How answers are graded.
-        scores: Whether the teacher shows likelihoods, which ``revision.drafts: auto`` and
-            ``revision.condense: auto`` look at; by default what the grader implies.
+        scores: Whether the teacher shows likelihoods, which ``auto`` in ``revision`` looks
+            at; by default what the grader implies.
         case: ``least`` stops as early as a rule can, every first try is good, and drafts say
             nothing new; ``usual`` goes on to T with every first try good; ``most`` goes on to
             T with every retry, and with grades that fail.
@@ -96,7 +94,7 @@ def count_calls(
     most = case == "most"
     cheap = grader == "likelihood" if scores is None else scores
     better = revision.accept == "better"
-    drafts = _drafts(config, cheap) if better else 1
+    drafts, fresh = revision.drafts_of(cheap), revision.fresh_of(cheap)
     tries = config.grade_attempts if most and grader == "spoken" else 1
     # A verdict in words and a user's function can fail, likelihoods cannot.
     fails = most and grader != "likelihood"
@@ -111,25 +109,20 @@ def count_calls(
     if better and grader == "likelihood":
         per_choice = 0 if case == "least" else likelihoods  # all options together
     elif better:
-        condensing = revision.condense == "always" or (revision.condense == "auto" and cheap)
+        condensing = revision.condenses(cheap)
         again = fails or (most and config.retrieval.per_question > 0)
-        options = drafts + again + (revision.condensed if condensing and most else 0)
+        options = drafts + fresh + again + (revision.condensed if condensing and most else 0)
         per_choice = 0 if case == "least" else options * tries
     per_grade = {"likelihood": likelihoods, "spoken": tries, "function": 0}[grader]
     grades = alone * per_grade + iterations * (per_choice if per_grade else 0)
     return LoopCalls(
         iterations=iterations,
-        respond=1,
+        respond=1 + fresh * iterations,
         ask=levels * iterations * (config.question_attempts if most else 1),
         answer=levels * iterations,
         grade=grades,
         reflect=drafts * iterations,
     )
-
-
-def _drafts(config: LoopConfig, cheap: bool) -> int:
-    drafts = config.revision.drafts
-    return drafts if drafts != "auto" else (_CHEAP_DRAFTS if cheap else 1)
 
 
 def _earliest_stop(config: LoopConfig) -> int:

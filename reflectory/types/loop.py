@@ -42,14 +42,19 @@ class Draft(Record):
     Attributes:
         text: What it says.
         origin: ``kept`` (R_t itself), ``reflection`` (what the student wrote after the
-            examination), ``drawn`` (another try at it) or ``condensed`` (a short stretch of
-            one of them, or of an answer of the examination, that the documents hold).
+            examination), ``drawn`` (another try at it), ``fresh`` (an answer written without
+            the examination) or ``condensed`` (a short stretch of one of them, or of an
+            answer of the examination, that the documents hold).
         score: The teacher's grade in [0, 1]; ``None`` when it could not be graded.
+        agreement: Share of all that the student wrote for the instruction that holds it, in
+            [0, 1]; ``None`` where it is no short answer that the documents hold, or none
+            was asked for.
     """
 
     text: str
-    origin: Literal["kept", "reflection", "drawn", "condensed"]
+    origin: Literal["kept", "reflection", "drawn", "fresh", "condensed"]
     score: float | None = Field(default=None, ge=0.0, le=1.0)
+    agreement: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
 class Response(Record):

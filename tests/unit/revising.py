@@ -28,7 +28,15 @@ EXPLAIN = "Explain the first expedition."
 WHO = "Who led the first expedition?"
 HAD = "Somebody led it."
 WROTE = "It was led by Leonid Kulik, who came late."
-STRICT = {"accept": "better", "drafts": 1, "condense": "never", "brevity": 0.0, "minimum_gain": 0.0}
+STRICT = {
+    "accept": "better",
+    "drafts": 1,
+    "fresh": 0,
+    "condense": "never",
+    "brevity": 0.0,
+    "agreement": 0.0,
+    "minimum_gain": 0.0,
+}
 """Every field that these tests rest on, whatever the defaults are."""
 
 Grade = float | None | type[Exception]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflectory.agents.citations import content_words
-from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, short_forms
+from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, holds, short_forms
 from reflectory.types import Passage
 
 
@@ -38,6 +38,31 @@ HELD = [
 )
 def test_names_and_dates_that_the_documents_hold_are_found(question, said, expected):
     assert set(short_forms(question, [said], HELD, most=12)) == expected
+
+
+def test_what_was_said_most_often_comes_first():
+    said = ["It was in 1927.", "Leonid Kulik, he.", "Leonid Kulik and Leonid Kulik, 1927.", "Kulik"]
+    assert short_forms("Who led it?", [*said, "Leonid Kulik"], HELD, most=2) == [
+        "Leonid Kulik",
+        "1927",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("Leonid Kulik.", True),
+        ("the CRATER", True),
+        ("Tunguska event", True),
+        ("No!", True),
+        ("Leon", False),
+        ("Kulik Leonid", False),
+        ("", False),
+        ("...", False),
+    ],
+)
+def test_documents_hold_words_in_their_order(text, held):
+    assert holds(HELD, text) is held
 
 
 def test_a_name_is_held_as_whole_words_only():

@@ -177,7 +177,7 @@ LONG = "I believe that it hangs in Rome now"
 def condensing(tmp_path, grades, *, drawn=("Oslo",), calls=1, questions=None, **revision):
     """Return what best of N with short stretches attempts, and every answer that was graded."""
     settings = config()
-    changed = settings.loop.revision.model_copy(update=revision)
+    changed = settings.loop.revision.model_copy(update={"agreement": 0.0} | revision)
     loop = settings.loop.model_copy(update={"revision": changed})
     read = []
 
@@ -215,11 +215,22 @@ def test_few_words_count_more_by_the_loops_own_preference(tmp_path):
 
 def test_samples_and_their_stretches_compete_as_one_and_none_is_graded_twice(tmp_path):
     drawn = ("It hangs in Rome, I am sure", "Lima")
-    grades = {LONG: 0.5, "Rome": 0.6, "Lima": 0.7}
+    grades = {LONG: 0.5, "Rome": 0.6, "Lima": 0.95}
     found, read = condensing(tmp_path, grades, drawn=drawn, calls=3)
-    assert found == [("Rome", 0.6), ("Rome", 0.6), ("Lima", 0.7)]
+    assert found == [("Rome", 0.6), ("Rome", 0.6), ("Lima", 0.95)]
     assert read.count("Rome") == 1
     assert {LONG, *drawn} <= set(read)
+    # Few words that no document holds are no short answer.
+    grades = {LONG: 0.5, "Rome": 0.6, "Lima": 0.85}
+    assert condensing(tmp_path, grades, drawn=drawn, calls=3)[0][2] == ("Rome", 0.6)
+
+
+def test_what_the_samples_agree_on_counts_more(tmp_path):
+    drawn = ("The bell is in Rome", "Rome, I am sure")
+    grades = {LONG: 0.2, "Rome": 0.5, "hangs": 0.6}
+    assert condensing(tmp_path, grades, drawn=drawn, calls=3)[0][2] == ("hangs", 0.6)
+    agreed, _ = condensing(tmp_path, grades, drawn=drawn, calls=3, agreement=0.5)
+    assert agreed[2] == ("Rome", 0.5)  # all three samples say it
 
 
 def test_no_more_stretches_are_graded_than_the_loop_considers(tmp_path):
