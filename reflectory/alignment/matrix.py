@@ -18,6 +18,7 @@ from reflectory.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.console import RenderableType
 
 SCHEMA_VERSION = 1
 
@@ -234,7 +235,20 @@ class AlignmentMatrix:
 
         return plot_alignment(self, **options)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table in the picture's colours."""
+        from reflectory.report.matrix_html import matrix_html
+
+        return matrix_html(self)
+
+    def __rich__(self) -> RenderableType:
+        """What rich prints, as in ``rich.print(matrix)``."""
+        from reflectory.report.terminal import matrix_table
+
+        return matrix_table(self)
+
     def _repr_png_(self) -> bytes:
+        """What is shown where there is no HTML, as on paper: the picture with its curve."""
         from reflectory.report.heatmap import alignment_png
 
         return alignment_png(self)

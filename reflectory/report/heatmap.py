@@ -138,16 +138,12 @@ def _figure_of(axes: tuple[Axes, Axes]) -> Figure:
 
 def _new_figure(matrix: AlignmentMatrix) -> tuple[Figure, tuple[Axes, Axes]]:
     """Make a figure in which the cells of ``matrix`` are neither slivers nor slabs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from reflectory.report.figures import ShownFigure
 
     heat, height = heat_inches(matrix.levels, matrix.iterations)
     label, _ = label_inches(matrix.levels)
     curve = min(max(3.0, 0.45 * heat), 4.5)
-    engine = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.04)
-    figure = Figure(figsize=(label + heat + curve + 2.1, height + 1.2), layout=engine)
-    FigureCanvasAgg(figure)
+    figure = ShownFigure(label + heat + curve + 2.1, height + 1.2, spacing=0.04)
     left, right = figure.subplots(1, 2, width_ratios=[heat + 0.6, curve])
     return figure, (left, right)
 
