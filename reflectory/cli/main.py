@@ -17,7 +17,9 @@ from reflectory.cli import (
     index,
     models,
     plan,
+    report,
     run,
+    show,
     trace,
     train,
 )
@@ -38,12 +40,14 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("index")(index.index)
 app.command("run")(run.run)
+app.command("show")(show.show)
 app.command("trace")(trace.trace)
 app.command("cache")(cache.cache)
 app.command("dataset")(dataset.dataset)
 app.command("train")(train.train)
 app.command("improve")(improve.improve)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 

@@ -123,7 +123,7 @@ def trace_of(run: str | Path, trajectory_id: str) -> Trace:
         IntegrityError: A file is damaged.
     """
     view = RunView.read(run)
-    trajectory = _find(view, trajectory_id)
+    trajectory = find_trajectory(view, trajectory_id)
     file = view.path / FILE_NAME
     if not file.is_file():
         raise RunDirectoryError(
@@ -145,19 +145,31 @@ def trace_of(run: str | Path, trajectory_id: str) -> Trace:
     return Trace(trajectory, tuple(calls), tuple(lost))
 
 
-def _find(view: RunView, trajectory_id: str) -> Trajectory:
-    found = view.trajectories.get(trajectory_id)
+def find_trajectory(view: RunView, trajectory_id: str) -> Trajectory:
+    """Return the trajectory of a run with an id, or with one that begins like that.
+
+    Args:
+        view: The run.
+        trajectory_id: The id of a trajectory, done or failed, or the beginning of one id.
+
+    Raises:
+        UserError: There is no such trajectory, or several begin like that.
+        IntegrityError: Its line is damaged.
+    """
+    store = view.trajectories
+    found = store.get(trajectory_id)
     if found is not None:
         return found
-    ids = [name for name in view.trajectories.ids() if name.startswith(trajectory_id)]
-    only = view.trajectories.get(ids[0]) if len(ids) == 1 and trajectory_id else None
+    known = sorted(store.ids() | store.failed_ids())
+    ids = [name for name in known if name.startswith(trajectory_id)]
+    only = store.get(ids[0]) if len(ids) == 1 and trajectory_id else None
     if only is not None:
         return only
-    known = ", ".join(sorted(view.trajectories.ids())[:3])
     what = f"{len(ids)} trajectories" if ids else "no trajectory"
+    few = ", ".join(known[:3])
     raise UserError(
         f"{view.path} has {what} with the id {trajectory_id!r}",
-        hint=f"ids look like these: {known}" if known else "the run has finished none yet",
+        hint=f"ids look like these: {few}" if few else "the run has finished none yet",
     )
 
 

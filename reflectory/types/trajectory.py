@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
@@ -20,6 +20,9 @@ from reflectory.types.loop import (
     matrix_of,
 )
 from reflectory.types.record import Record
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SCHEMA_VERSION = 3
 
@@ -124,6 +127,28 @@ class Trajectory(Record):
     def to_json(self) -> str:
         """Return one line of JSON, the same bytes for equal trajectories."""
         return self.model_dump_json()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from reflectory.report.reading import trajectory_css, trajectory_html
+
+        return f"<style>{trajectory_css()}</style>\n{trajectory_html(self)}"
+
+    def __rich__(self) -> RenderableType:
+        """What rich prints, as in ``rich.print(trajectory)``."""
+        from reflectory.report.reading import trajectory_text
+
+        return trajectory_text(self)
+
+    def __repr__(self) -> str:
+        count = len(self.responses)
+        return f"Trajectory({self.id!r}, {count} response{'s' * (count != 1)}, {self.status})"
+
+    def __str__(self) -> str:
+        """The trajectory to read, as text without colours."""
+        from reflectory.report.reading import plain_text
+
+        return plain_text(self)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:

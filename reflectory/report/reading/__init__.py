@@ -11,10 +11,11 @@ from reflectory.report.reading.page import (
     trajectory_page,
     write_trajectory,
 )
-from reflectory.report.reading.text import trajectory_text
+from reflectory.report.reading.text import plain_text, trajectory_text
 
 __all__ = [
     "WordChange",
+    "plain_text",
     "trajectory_css",
     "trajectory_html",
     "trajectory_page",

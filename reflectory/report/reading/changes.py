@@ -56,7 +56,7 @@ def word_changes(before: str, after: str) -> list[WordChange]:
     old, new = _words(before), _words(after)
     start = _common(old, new)
     end = _common(old[start:][::-1], new[start:][::-1])
-    middle = _compared(old[start : len(old) - end], new[start : len(new) - end])
+    middle = _compared(old[: len(old) - end], new[: len(new) - end], start)
     changes = [
         WordChange("same", "".join(new[:start])),
         *middle,
@@ -65,20 +65,34 @@ def word_changes(before: str, after: str) -> list[WordChange]:
     return list(_joined(change for change in changes if change.text))
 
 
-def _compared(old: Sequence[str], new: Sequence[str]) -> list[WordChange]:
+def _compared(old: Sequence[str], new: Sequence[str], start: int) -> list[WordChange]:
+    """Return the changes behind ``start`` words that are the same."""
+    gap = _gap(old, new, start, start)
+    old, new = old[start:], new[start:]
     if not _comparable(old, new):
         old, new = _lines(old), _lines(new)
         if not _comparable(old, new):
-            return [WordChange("removed", "".join(old)), WordChange("added", "".join(new))]
+            return [WordChange("removed", gap + "".join(old)), WordChange("added", "".join(new))]
     matcher = SequenceMatcher(None, _keys(old), _keys(new), autojunk=False)
     found = []
     for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
         if tag == "equal":
             found.append(WordChange("same", "".join(new[new_start:new_end])))
             continue
-        found.append(WordChange("removed", "".join(old[old_start:old_end])))
+        if old_start:
+            gap = _gap(old, new, old_start, new_start)
+        if removed := "".join(old[old_start:old_end]):
+            found.append(WordChange("removed", gap + removed))
         found.append(WordChange("added", "".join(new[new_start:new_end])))
     return _without_islands([change for change in found if change.text])
+
+
+def _gap(old: Sequence[str], new: Sequence[str], old_place: int, new_place: int) -> str:
+    """Return the white space before a word that is gone, where what is left has none there."""
+    if not old_place or not new_place:
+        return ""
+    before, left = old[old_place - 1], new[new_place - 1]
+    return before[len(before.rstrip()) :] if left == left.rstrip() else ""
 
 
 def _comparable(old: Sequence[str], new: Sequence[str]) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reflectory.report.html import asset, environment
 from reflectory.report.reading import words
 from reflectory.report.reading.reader import reading_of
 from reflectory.runs.files import storage_errors, write_atomic
@@ -46,8 +46,7 @@ def trajectory_html(
 @cache
 def trajectory_css() -> str:
     """Return the style sheet of the fragments; it applies inside of them only."""
-    folder = resources.files("reflectory.report") / "templates"
-    return (folder / "trajectory.css").read_text(encoding="utf-8")
+    return asset("trajectory.css")
 
 
 def trajectory_page(trajectory: Trajectory, *, facts: Mapping[str, str] | None = None) -> str:
@@ -80,17 +79,9 @@ def write_trajectory(
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("reflectory.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        # Every text that is written out passes here, before it is escaped.
-        finalize=lambda value: words.clean(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    """Return what fills the templates; every text passes ``clean`` before it is escaped."""
+    made = environment().overlay(
+        finalize=lambda value: words.clean(value) if type(value) is str else value
     )
-    environment.globals["words"] = words
-    environment.filters["num"] = words.number
-    return environment
+    made.globals = {**made.globals, "words": words}
+    return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from reflectory.alignment import AlignmentMatrix
 from reflectory.report.reading import words
@@ -76,6 +76,7 @@ class _Reader:
             alignment=alignment,
             iterations=tuple(iterations),
             passages=tuple(self._read_passages()),
+            signals=tuple((name, words.SIGNALS.get(name, "")) for name in self._signals()),
         )
 
     def _order(self) -> Iterator[str]:
@@ -171,6 +172,11 @@ class _Reader:
             return None  # not from a loop: each iteration of one has a cell, or several
         return known.alignment
 
+    def _signals(self) -> Iterable[str]:
+        known = self._trajectory
+        grades = [r.grade for r in known.responses] + [c.feedback for c in known.examinations]
+        return dict.fromkeys(name for g in grades if g is not None for name in g.signals)
+
     def _read_passages(self) -> Iterator[ReadPassage]:
         known = self._trajectory
         answers = [
@@ -216,7 +222,5 @@ def _grade(feedback: Feedback, sources: Sequence[Source]) -> ReadGrade:
     return ReadGrade(
         feedback=feedback,
         reason=references_in(feedback.reason, sources),
-        signals=tuple(
-            (name, words.SIGNALS.get(name, ""), value) for name, value in feedback.signals.items()
-        ),
+        signals=tuple(feedback.signals.items()),
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+_DRAFTS = 5  # that are printed of each response, besides the one that was taken
 _SOFT, _BAD, _HEAD = "dim", "red", "bold"
 
 
@@ -61,13 +62,25 @@ def trajectory_text(
     return Constrain(Group(*parts), width)
 
 
+def plain_text(trajectory: Trajectory, *, width: int = 100) -> str:
+    """Return :func:`trajectory_text` as lines without colours."""
+    from rich.console import Console
+
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(trajectory_text(trajectory, width=width))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
 def _head(reading: Reading, facts: Mapping[str, str]) -> Iterator[RenderableType]:
     from reflectory.report.terminal import matrix_table
 
     known = reading.trajectory
     yield _line((known.instruction or "(no instruction)", _HEAD))
     yield _line(("trajectory ", _SOFT), (known.id, ""))
-    yield _line(("ended by   ", _SOFT), (words.stop_words(known), ""))
+    yield _line(("ended      ", _SOFT), (words.stop_words(known), ""))
+    if len(known.responses) > 1:
+        yield _line(("grades G   ", _SOFT), (words.grades_words(known), ""))
     for name, value in facts.items():
         yield _line((f"{name:<11}", _SOFT), (value, ""))
     if known.error is not None:
@@ -104,11 +117,18 @@ def _response(read: ReadResponse) -> Iterator[RenderableType]:
         yield from _answer(read.said, "G", 2, text=not read.changes)
     if read.response.failure is not None:
         yield from _failure(read.response.failure, 2)
-    for draft, chosen in read.drafts if len(read.drafts) > 1 else ():
-        taken = "taken " if chosen else ""
-        origin = words.ORIGINS.get(draft.origin, draft.origin)
-        head = f"draft {words.number(draft.score)} {taken}({origin}): "
+    if len(read.drafts) > 1:
+        yield from _drafts(read)
+
+
+def _drafts(read: ReadResponse) -> Iterator[RenderableType]:
+    shown = [(d, taken) for n, (d, taken) in enumerate(read.drafts) if n < _DRAFTS or taken]
+    for draft, taken in shown:
+        mark = ", taken" if taken else ""
+        head = f"draft {words.number(draft.score)} {draft.origin}{mark}: "
         yield _indented(_line((head, _SOFT), (draft.text, "")), 2)
+    if rest := len(read.drafts) - len(shown):
+        yield _indented(_line((f"and {words.counted(rest, 'draft')} more", _SOFT)), 2)
 
 
 def _iteration(read: Iteration) -> Iterator[RenderableType]:
@@ -207,12 +227,13 @@ def _changes(changes: Sequence[WordChange]) -> Text:
         if change.kind == "same":
             line.append_text(_line((text, "")))
             continue
-        # The brackets close right behind the last word, and its white space follows them.
-        bare = text.rstrip()
+        # The brackets stand right at the words, with the white space around them.
+        bare = text.strip()
+        before, _, behind = text.partition(bare)
         marks, style = (
             (("[-", "-]"), "red") if change.kind == "removed" else (("{+", "+}"), "green")
         )
-        line.append_text(_line((f"{marks[0]}{bare}{marks[1]}", style), (text[len(bare) :], "")))
+        line.append_text(_line((before, ""), (f"{marks[0]}{bare}{marks[1]}", style), (behind, "")))
     return line
 
 

@@ -31,12 +31,12 @@ class ReadGrade:
     Attributes:
         feedback: As the grader gave it.
         reason: Its reason, cut at the passages that it points to.
-        signals: Name, meaning and value of each number that the score was made from.
+        signals: Name and value of each number that the score was made from.
     """
 
     feedback: Feedback
     reason: tuple[Piece, ...]
-    signals: tuple[tuple[str, str, float], ...]
+    signals: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,8 @@ class Reading:
         alignment: A itself; ``None`` where there is none to be made of the cells.
         iterations: In their order.
         passages: Those of C_0 first, then as they came.
+        signals: Name and meaning of the numbers that the grades were made from; the meaning
+            is empty where it is not known.
     """
 
     trajectory: Trajectory
@@ -207,3 +209,4 @@ class Reading:
     alignment: AlignmentMatrix | None
     iterations: tuple[Iteration, ...]
     passages: tuple[ReadPassage, ...]
+    signals: tuple[tuple[str, str], ...]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Sequence
 
+from reflectory.report.evaluation_words import counted as counted
+from reflectory.report.evaluation_words import number as number
 from reflectory.types import (
     ContextAddition,
     Draft,
@@ -30,6 +31,7 @@ ORIGINS = {
     "kept": "the response before it",
     "reflection": "a reflection",
     "drawn": "another reflection, drawn at random",
+    "fresh": "an answer written without the examination",
     "condensed": "a short stretch that the documents hold",
 }
 """Where a draft comes from."""
@@ -83,16 +85,6 @@ def clean(text: str) -> str:
     return "".join(kept)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a number as it is shown; ``-`` where there is none."""
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def response_name(t: int) -> str:
     """Return R_t as it is written in texts."""
     return f"R_{t}"
@@ -103,15 +95,18 @@ def stop_words(trajectory: Trajectory) -> str:
     stop = trajectory.stop
     if stop is None:
         return "The loop did not finish."
+    after = f"after {counted(stop.iterations, 'iteration')}"
     if stop.rule == "max_iterations":
-        said = f"It ended after {counted(stop.iterations, 'iteration')}, the most it may make"
+        said = f"{after}, the most it may make".capitalize()
     else:
         verdict = "converged" if stop.converged else "not converged"
-        said = (
-            f"The rule {stop.rule} ended it after {counted(stop.iterations, 'iteration')} "
-            f"({verdict})"
-        )
+        said = f"By the rule {stop.rule} {after} ({verdict})"
     return f"{said}: {stop.detail}" if stop.detail else f"{said}."
+
+
+def grades_words(trajectory: Trajectory) -> str:
+    """Return G[0..t] in a line."""
+    return ", ".join(number(score) for score in trajectory.grades)
 
 
 def returned_words(trajectory: Trajectory) -> str:
