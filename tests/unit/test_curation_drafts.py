@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -213,3 +214,11 @@ def test_a_loop_gives_pairs_of_its_own_drafts():
     assert result.counts.draft_pairs.refused == {
         "repeated": 2
     }  # the second iteration says the same
+
+
+@pytest.mark.parametrize("origin", get_args(Draft.model_fields["origin"].annotation))
+def test_drafts_of_every_origin_can_be_preferred_over(origin):
+    responses = (R0, response(1, GOOD, 0.8, [(GOOD, "reflection", 0.8), (BAD, origin, 0.2)]))
+    curated = curate([trajectory(*responses)], CurationConfig(), PROMPTER)
+    rejected = [pair.rejected[0].content for pair in curated.preferences]
+    assert BAD in rejected

@@ -13,6 +13,7 @@ _ORIGINS: dict[str, Literal["loop", "sample", "condensed"]] = {
     "kept": "loop",
     "reflection": "loop",
     "drawn": "sample",
+    "fresh": "sample",
     "condensed": "condensed",
 }
 
