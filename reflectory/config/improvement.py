@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from reflectory.config.base import Settings, Unit
 
@@ -65,3 +65,8 @@ class ImprovementConfig(Settings):
     base: str | None = None
     review: tuple[Literal["rows", "promotion"], ...] = ()
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("held_out", "held_out_documents", "manual_rows", "review", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value

@@ -421,3 +421,9 @@ def test_a_whole_number_that_no_file_holds_is_refused() -> None:
         with pytest.raises(ConfigError, match="seed must be below 2 to the power of 63"):
             RunConfig.from_dict({"loop": {"seed": seed}})
     assert RunConfig.from_dict({"loop": {"seed": 2**63 - 1}}).loop.seed == 2**63 - 1
+
+
+def test_one_held_out_file_needs_no_list() -> None:
+    config = RunConfig(improvement={"held_out": "held_out.jsonl", "review": "rows"})
+    assert config.improvement.held_out == ("held_out.jsonl",)
+    assert config.improvement.review == ("rows",)
