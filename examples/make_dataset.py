@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from reflectory import ReflectiveLoop
-from reflectory.agents import PromptSet, answer_segments
 from reflectory.config import CurationConfig
 from reflectory.demo.story import data_folder
-from reflectory.training import DatasetManifest, curate, write_dataset
+from reflectory.training import DatasetManifest, curate, prompter_for, write_dataset
 
 
 def make_dataset(
@@ -23,8 +21,7 @@ def make_dataset(
     """Fill ``folder/run`` (again: resume) and write ``folder/dataset``."""
     trajectories = list(loop.map(instructions, output=folder / "run"))
     rule = CurationConfig(minimum_grade=0.5, minimum_score=0.5)
-    prompter = partial(answer_segments, PromptSet.for_loop(loop.config))
-    curated = curate(trajectories, rule, prompter)
+    curated = curate(trajectories, rule, prompter_for(loop.config))
     return write_dataset(folder / "dataset", curated.rows, rule=rule, counts=curated.counts)
 
 

@@ -11,6 +11,7 @@ from reflectory.training.formats import feedback_rows, kto_rows, prompt_rows
 from reflectory.training.lineage import AdapterManifest, read_adapter_manifest
 from reflectory.training.merging import merge_rows
 from reflectory.training.plan import TrainingPlan
+from reflectory.training.prompting import prompter_for
 from reflectory.training.rewards import reward_function
 from reflectory.training.rows import (
     FeedbackRow,
@@ -48,6 +49,7 @@ __all__ = [
     "merge_rows",
     "plan_adapter",
     "prompt_rows",
+    "prompter_for",
     "read_adapter_manifest",
     "read_dataset",
     "read_manual",
