@@ -12,7 +12,6 @@ cannot move the cursor or change the terminal.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -26,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reflectory.alignment import AlignmentMatrix, CellStatus
+from reflectory.report.cleaning import clean
 from reflectory.types import Flag, Response, Trajectory
 
 Score = float | int | None
@@ -253,10 +253,8 @@ def _labelled(label: str, words: str, *, style: str = "bold") -> Text:
 
 
 def plain(text: str) -> str:
-    """Return ``text`` without control characters except line breaks and tabs."""
-    return "".join(
-        c for c in text.replace("\r\n", "\n") if c in "\n\t" or unicodedata.category(c) != "Cc"
-    )
+    """Return a text without what a terminal cannot show; see :func:`~.cleaning.clean`."""
+    return clean(text)
 
 
 def _known(value: Score) -> TypeGuard[float]:

@@ -125,7 +125,8 @@ def _drafts(read: ReadResponse) -> Iterator[RenderableType]:
     shown = [(d, taken) for n, (d, taken) in enumerate(read.drafts) if n < _DRAFTS or taken]
     for draft, taken in shown:
         mark = ", taken" if taken else ""
-        head = f"draft {words.number(draft.score)} {draft.origin}{mark}: "
+        agree = "" if draft.agreement is None else f", {draft.agreement:.0%} agree"
+        head = f"draft {words.number(draft.score)} {draft.origin}{agree}{mark}: "
         yield _indented(_line((head, _SOFT), (draft.text, "")), 2)
     if rest := len(read.drafts) - len(shown):
         yield _indented(_line((f"and {words.counted(rest, 'draft')} more", _SOFT)), 2)

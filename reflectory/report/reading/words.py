@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
+from reflectory.report.cleaning import clean as clean
 from reflectory.report.evaluation_words import counted as counted
 from reflectory.report.evaluation_words import number as number
 from reflectory.types import (
@@ -54,6 +54,10 @@ SIGNALS = {
 }
 """What a signal of the graders that come with the project measures."""
 
+_BRIEF = (
+    "short answers that the documents hold count for more than their grade, above all those "
+    "that the student says again and again"
+)
 _EDGES = {
     "co-occurrence": "occur together",
     "part": "part of it",
@@ -62,27 +66,6 @@ _EDGES = {
     "lexical": "found by words",
     "graph": "found in the graph",
 }
-_REPLACED = "\N{REPLACEMENT CHARACTER}"
-# Whoever sets these turns the rest of a line around, also what others wrote behind it.
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def clean(text: str) -> str:
-    """Return a text without what a page or a terminal cannot hold.
-
-    Control characters go, except line breaks and tabs, and so do those that change the
-    direction of writing for what follows; halves of characters become U+FFFD.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    kept = []
-    for character in text.replace("\r\n", "\n"):
-        category = unicodedata.category(character)
-        if category == "Cs":
-            kept.append(_REPLACED)
-        elif character in "\n\t" or (category != "Cc" and character not in _TURNING):
-            kept.append(character)
-    return "".join(kept)
 
 
 def response_name(t: int) -> str:
@@ -149,7 +132,7 @@ def origin_words(response: Response) -> str:
     if kept is not None:
         said += f" against {number(kept.score)} for {before} under the same context"
     if best is not None and chosen.score is not None and best > chosen.score:
-        return f"{said}. One graded {number(best)} was passed over; short answers count for more."
+        return f"{said}. A draft graded {number(best)} was passed over: {_BRIEF}."
     return f"{said}."
 
 
@@ -166,9 +149,16 @@ def _kept_words(before: str, chosen: Draft, best: float | None, *, failed: bool)
         )
     return (
         f"{before} was kept, graded {number(chosen.score)}, although a draft has {number(best)}: "
-        "it was not better by as much as the configuration asks for, or short answers count "
-        "for more."
+        f"what follows has to be better by a margin, and {_BRIEF}."
     )
+
+
+def draft_words(draft: Draft) -> str:
+    """Return where a draft comes from, and how much of what the student wrote agrees."""
+    origin = ORIGINS.get(draft.origin, draft.origin)
+    if draft.agreement is None:
+        return origin
+    return f"{origin}; {draft.agreement:.0%} of all that the student wrote says it"
 
 
 def chosen_draft(response: Response) -> Draft | None:
