@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from reflectory.loop import ReflectiveLoop
     from reflectory.runs.budget import Ledger
 
+CHECKPOINTS_WITHIN_S = 1.0
+"""How far behind a loop its checkpoint in the file may be; less than one call of most models."""
+
 
 class Runner:
     """Runs many loops of one :class:`~reflectory.loop.ReflectiveLoop`.
@@ -154,7 +157,12 @@ class _Session:
         stack.callback(places.close)
         self._observed = partial(in_run, directory.path.name, recorder(places))
         self._saver = await stack.enter_async_context(
-            open_checkpointer(directory.checkpoints_path, directory.config.checkpoints)
+            open_checkpointer(
+                directory.checkpoints_path,
+                directory.config.checkpoints,
+                # A person's review may be long, and whoever waits for it asks the file.
+                within_s=0.0 if self._config.review else CHECKPOINTS_WITHIN_S,
+            )
         )
         await prune_finished(self._saver, directory.trajectories)
         stack.callback(self._update_manifest, False)

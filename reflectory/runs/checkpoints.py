@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,7 @@ def make_serializer() -> JsonPlusSerializer:
 
 @asynccontextmanager
 async def open_checkpointer(
-    path: str | Path, database: str = ""
+    path: str | Path, database: str = "", *, within_s: float = 0.0
 ) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """Open the checkpoints of a run for the length of an ``async with``.
 
@@ -117,6 +117,8 @@ async def open_checkpointer(
         path: The file; made when it is not there. Its folder exists.
         database: The setting ``checkpoints`` of the run: empty for the file, or a
             PostgreSQL database (:mod:`reflectory.runs.postgres`), and then no file is made.
+        within_s: How long a checkpoint may wait to be written into the file, in seconds;
+            what is superseded meanwhile never is (:mod:`reflectory.runs.sqlite_saver`).
 
     Yields:
         A saver to compile a graph with.
@@ -141,11 +143,17 @@ async def open_checkpointer(
         connect = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
         with closing(connect) as connection:
             connection.execute("PRAGMA synchronous=NORMAL")
-            saver = PromptSqliteSaver(connection, serde=make_serializer())
+            saver = PromptSqliteSaver(connection, serde=make_serializer(), within_s=within_s)
             saver.setup()  # makes the tables and switches to WAL
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION:d}")
             connection.commit()
-            yield saver
+            try:
+                yield saver
+            except BaseException:
+                with suppress(sqlite3.Error):  # what ended the run matters more
+                    saver.flush()
+                raise
+            saver.flush()
 
 
 def _refuse_other_schema(file: Path) -> None:
