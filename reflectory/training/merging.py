@@ -43,6 +43,7 @@ def merge_rows(
             f"rows of the formats {', '.join(formats)} cannot be merged",
             hint="merge each format on its own",
         )
+    # Equations 4 and 5: the sum over rounds and over sources, what is said twice once.
     merged = distinct(row for rows in row_sets for row in rows.rows)
     if shares:
         merged = limit_shares(merged, shares, seed=seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from reflectory.demo.story import data_folder
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 REAL_MODELS = "<!-- real models -->"
 
 _FENCE = re.compile(
