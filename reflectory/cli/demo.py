@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
-from reflectory.cli.common import LoopProgress, err, out, print_json, progress_bar
+from reflectory.cli.common import out, print_json
 from reflectory.cli.dataset import explain
+from reflectory.cli.progress import Display, showing
 from reflectory.demo.watcher import DemoWatcher
 
 if TYPE_CHECKING:
     from reflectory.config import LoopConfig
     from reflectory.demo.story import DemoResult
-    from reflectory.driver import OnEvent
     from reflectory.types import Trajectory
 
 
@@ -32,6 +32,7 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cuda, mps, cpu")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32, int8")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Reflect, make a data set, train a LoRA adapter, and answer held-out questions again.
 
@@ -42,51 +43,39 @@ def demo(
     from reflectory.background import BACKGROUND
     from reflectory.demo.story import demo_config, run_demo
     from reflectory.models.defaults import ensure_embedding_model, ensure_language_model
-    from reflectory.models.progress import rich_progress
+    from reflectory.models.progress import rich_progress, silent
 
-    with rich_progress() as download:
+    with nullcontext(silent) if quiet else rich_progress() as download:
         ensure_language_model(download)
         ensure_embedding_model(download)
     began = time.perf_counter()
     settings = demo_config(seed=seed, device=device, dtype=dtype)
-    with progress_bar(quiet=json) as bar:
-        result = BACKGROUND.run(run_demo(output, settings, _Watcher(bar, began)))
+    with showing(quiet=quiet, lines=json) as display:
+        result = BACKGROUND.run(run_demo(output, settings, _Watcher(display)))
     seconds = time.perf_counter() - began
     if json:
         print_json(_as_json(result, seconds))
-    else:
+    elif not quiet:
         _show(result, seconds)
 
 
 class _Watcher(DemoWatcher):
-    """Shows stages as lines, and loops and training steps as bars."""
+    """Tells a display of stages, loops and training steps."""
 
-    def __init__(self, bar: Progress, began: float) -> None:
-        self._bar = bar
-        self._began = began
-        self._loops: LoopProgress | None = None
+    def __init__(self, display: Display) -> None:
+        self._display = display
 
     def stage(self, text: str) -> None:
-        for task in self._bar.task_ids:
-            self._bar.remove_task(task)
-        if not self._bar.disable or not err.is_terminal:
-            err.print(f"[{time.perf_counter() - self._began:4.0f} s] {text}", markup=False)
+        self._display.stage(text)
 
-    def loops(self, count: int, config: LoopConfig) -> OnEvent:
-        self._loops = LoopProgress(self._bar, count, len(config.levels), config.max_iterations)
-        return self._loops.on_event
+    def loops(self, count: int, config: LoopConfig) -> None:
+        self._display.activity.expect("loops", count, iterations=config.max_iterations)
 
     def loop_done(self, trajectory: Trajectory) -> None:
-        if self._loops is not None:
-            self._loops.finish(trajectory.id)
+        self._display.activity.finished(trajectory)
 
     def training(self) -> Callable[[int, int, float, float], None]:
-        task = self._bar.add_task("training", total=None)
-
-        def show(step: int, steps: int, loss: float, seconds: float) -> None:
-            self._bar.update(task, completed=step, total=steps, description=f"loss {loss:.3f}")
-
-        return show
+        return self._display.activity.trained
 
 
 def _show(result: DemoResult, seconds: float) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from reflectory.cli.budget import (
     MaxCalls,
@@ -16,7 +15,8 @@ from reflectory.cli.budget import (
     Prices,
     budget_changes,
 )
-from reflectory.cli.common import config_from, err, out, print_json, progress_bar
+from reflectory.cli.common import config_from, out, print_json
+from reflectory.cli.progress import Display, showing
 from reflectory.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REPORT, ANSWERS, ITEMS, PAGE = "evaluation.json", "answers.jsonl", "items.jsonl", "report.html"
 """Files of an evaluation in its run directory."""
+_FAILURES_SAID = 10
 
 
 def evaluate(
@@ -74,7 +75,7 @@ def evaluate(
     ] = None,
     page: Annotated[bool, typer.Option(help="Write report.html into RUN.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Compare the loop with contenders that get the same calls and tokens.
 
@@ -112,6 +113,7 @@ def evaluate(
         write_report_page(output, report)
     if json:
         print_json(report.model_dump(mode="json"))
+    if json or quiet:
         return
     from reflectory.report.evaluation_table import evaluation_text
 
@@ -121,15 +123,16 @@ def evaluate(
     out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-def write_report_page(run: Path, report: EvaluationReport) -> Path:
-    """Write the page of an evaluation into its run directory and return its path."""
+def write_report_page(run: Path, report: EvaluationReport, page: Path | None = None) -> Path:
+    """Write the page of an evaluation and return its path, which is in the run by default."""
     from reflectory.evaluation.answer_store import AnswerStore
     from reflectory.evaluation.held_out import HeldOutItem
     from reflectory.report.evaluation_page import write_page
 
     lines = (run / ITEMS).read_text(encoding="utf-8").split("\n")
     items = [HeldOutItem.model_validate_json(line) for line in lines if line]
-    return write_page(report, run / PAGE, answers=AnswerStore(run / ANSWERS), questions=items)
+    answers = AnswerStore(run / ANSWERS)
+    return write_page(report, page or run / PAGE, answers=answers, questions=items)
 
 
 def read_report(path: Path) -> EvaluationReport:
@@ -186,23 +189,28 @@ def evaluated(
     from reflectory.evaluator import Evaluator
 
     evaluator = Evaluator(settings)
-    with progress_bar(quiet=quiet) as bar:
-        return evaluator.run(output, on_progress=_shown(bar, quiet), retry_failed=retry_failed)
+    with showing(quiet=quiet) as display:
+        display.activity.expect("answers", None)
+        return evaluator.run(output, on_progress=_shown(display), retry_failed=retry_failed)
 
 
-def _shown(bar: Progress, quiet: bool) -> OnProgress:
-    """Return what shows answers as a bar, or every tenth as a line where there is no terminal."""
-    task = bar.add_task("loading", total=None)
+def _shown(display: Display) -> OnProgress:
+    """Return what counts answers, and says which contender failed while these are few."""
+    failures = 0
 
     def show(answered: Answered) -> None:
-        done, total = answered.done, answered.total
-        bar.update(task, completed=done, total=total, description=answered.contender)
-        if answered.failure and not quiet:
-            said = f"{answered.contender} failed on {answered.question}: {answered.failure}"
-            err.print(said, markup=False, highlight=False)
-        told = done % 10 == 0 or done == total or not answered.question
-        if not quiet and not err.is_terminal and told:
-            err.print(f"{done}/{total} {answered.contender}", markup=False, highlight=False)
+        nonlocal failures
+        failure = answered.failure
+        display.activity.answered(
+            answered.done, answered.total, answered.contender, failed=bool(failure)
+        )
+        if not failure:
+            return
+        failures += 1
+        if failures <= _FAILURES_SAID:
+            display.note(f"{answered.contender} failed on {answered.question}: {failure}")
+        elif failures == _FAILURES_SAID + 1:
+            display.note(f"more failed; {ANSWERS} in the run directory has them all")
 
     return show
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from reflectory.cli.budget import (
@@ -22,18 +21,16 @@ from reflectory.cli.budget import (
 )
 from reflectory.cli.common import (
     FAILED,
-    LoopProgress,
     config_from,
     err,
     out,
     print_json,
-    progress_bar,
 )
+from reflectory.cli.progress import Display, showing
 from reflectory.errors import UserError
 
 if TYPE_CHECKING:
     from reflectory.config import LoopConfig
-    from reflectory.driver import OnEvent
     from reflectory.improvement import ImprovementResult, RoundRecord
     from reflectory.types import Trajectory
 
@@ -80,7 +77,7 @@ def improve(
         int | None, typer.Option(help="Make an earlier student of RUN the current one.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Practise, choose rows, train, check, and promote or roll back, round after round.
 
@@ -113,16 +110,20 @@ def improve(
 
     review = _Review(approve, refuse)
     began = time.perf_counter()
-    with progress_bar(quiet=quiet or json) as bar:
-        watcher = _watcher(bar, began, quiet=quiet)
+    with showing(quiet=quiet, lines=json) as display:
+
+        def on_review(shown: Mapping[str, Any]) -> bool | None:
+            with display.paused():
+                return review(shown)
+
         result = SelfImprovement(folder, settings).run(
-            watcher=watcher,
-            on_review=review if settings.improvement.review else None,
+            watcher=_watcher(display),
+            on_review=on_review if settings.improvement.review else None,
             retry_failed=retry_failed,
         )
     if json:
         print_json({"seconds": round(time.perf_counter() - began, 1), **_as_json(result)})
-    else:
+    elif not quiet:
         _show(result, folder)
     if result.failed:
         err.print("The last round failed. --retry-failed makes it again; --rounds adds another.")
@@ -173,40 +174,28 @@ class _Review:
         return typer.confirm(f"Round {shown['round']}: approve the {what}?", err=True)
 
 
-def _watcher(bar: Progress, began: float, *, quiet: bool) -> Any:
-    """Return what shows stages as lines, and loops and training steps as bars."""
+def _watcher(display: Display) -> Any:
+    """Return what tells a display of stages, loops and training steps."""
     from reflectory.improvement import RoundWatcher
 
+    activity = display.activity
+
     class Watcher(RoundWatcher):
-        _loops: LoopProgress | None = None
-
         def stage(self, number: int, name: str, text: str) -> None:
-            for task in bar.task_ids:
-                bar.remove_task(task)
-            if not quiet:
-                seconds = time.perf_counter() - began
-                err.print(f"[{seconds:4.0f} s] round {number}: {text}", markup=False)
+            display.stage(f"round {number}: {text}")
 
-        def loops(self, count: int, config: LoopConfig) -> OnEvent:
-            self._loops = LoopProgress(bar, count, len(config.levels), config.max_iterations)
-            return self._loops.on_event
+        def loops(self, count: int, config: LoopConfig) -> None:
+            activity.expect("loops", count, iterations=config.max_iterations)
 
         def loop_done(self, trajectory: Trajectory) -> None:
-            if self._loops is not None:
-                self._loops.finish(trajectory.id)
+            activity.finished(trajectory)
 
         def training(self) -> Callable[[int, int, float, float], None]:
-            task = bar.add_task("training", total=None)
-
-            def show(step: int, steps: int, loss: float, seconds: float) -> None:
-                bar.update(task, completed=step, total=steps, description=f"loss {loss:.3f}")
-
-            return show
+            return activity.trained
 
         def round_done(self, record: RoundRecord) -> None:
-            if not quiet:
-                said = record.decision.replace("_", " ")
-                err.print(f"round {record.number} {said}: {record.reason}", markup=False)
+            said = record.decision.replace("_", " ")
+            display.note(f"round {record.number} {said}: {record.reason}")
 
     return Watcher()
 

@@ -85,8 +85,7 @@ class _Ticking(Display):
 
     def stage(self, text: str) -> None:
         super().stage(text)
-        seconds = self.activity.snapshot().seconds
-        self.note(f"[{seconds:4.0f} s] {text}")
+        self.note(f"[{clock(self.activity.snapshot().seconds)}] {text}")
 
     def note(self, text: str) -> None:
         self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
@@ -235,11 +234,14 @@ def is_live(console: Console) -> bool:
 
 
 @contextmanager
-def showing(*, quiet: bool = False, asked: Asked | None = None) -> Iterator[Display]:
+def showing(
+    *, quiet: bool = False, lines: bool = False, asked: Asked | None = None
+) -> Iterator[Display]:
     """Show on standard error what the block does.
 
     Args:
         quiet: Show nothing, and listen to nothing.
+        lines: Write lines on a terminal, too.
         asked: Set when somebody asks for an end; a live view says so itself.
     """
     if quiet:
@@ -247,7 +249,7 @@ def showing(*, quiet: bool = False, asked: Asked | None = None) -> Iterator[Disp
         return
     activity = Activity(asked=asked)
     display: _Ticking
-    live = is_live(err)
+    live = is_live(err) and not lines
     display = LiveDisplay(activity, err) if live else LinesDisplay(activity, err)
     with listened_by(activity):
         if asked is not None:

@@ -25,7 +25,8 @@ from reflectory.cli.common import (
 )
 from reflectory.cli.interrupts import Asked, stopping_on_signals
 from reflectory.cli.progress import showing
-from reflectory.cli.run_output import Events, JsonList, People, Tally
+from reflectory.cli.run_output import Events, JsonList, People, Quiet
+from reflectory.cli.run_summary import Tally
 from reflectory.errors import ReflectoryError, UserError
 from reflectory.observability.logs import json_log
 
@@ -79,7 +80,7 @@ def run(
     log_json: Annotated[
         Path | None, typer.Option(help="File for a log of nodes and calls, as JSON Lines.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Run reflective loops; the same command on the same RUN goes on where it stopped.
 
@@ -118,7 +119,7 @@ def run(
         raise UserError(
             "no instructions were named", hint="give --instruction TEXT or --instructions FILE"
         )
-    said = Events(output) if events else JsonList() if json else People()
+    said = Events(output) if events else JsonList() if json else Quiet() if quiet else People()
     with nullcontext() if log_json is None else json_log(log_json):
         tally = run_loops(
             settings, output, said, retry_failed=retry_failed, quiet=quiet or json or events

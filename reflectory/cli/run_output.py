@@ -14,64 +14,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reflectory.cli.budget import spent_line
 from reflectory.cli.common import err, out
+from reflectory.cli.run_summary import Tally, failure_lines, run_summary
+from reflectory.report.terminal import plain
 
 if TYPE_CHECKING:
     from reflectory.driver import LoopEvent
     from reflectory.errors import ReflectoryError
     from reflectory.runs.call_cache import CallCache
     from reflectory.types import Trajectory
-
-_SHOWN_IN_FULL = 3
-_FAILURES_LISTED = 20
-
-
-class Tally:
-    """Counts over trajectories, in as much memory for a million as for one.
-
-    Attributes:
-        done: How many loops are done.
-        failed: How many failed as a whole.
-        failures: Ids and messages of the first of these.
-        few: All trajectories while they are few, and then none.
-        interrupted: Whether somebody asked for an end before the last instruction.
-    """
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.failed = 0
-        self.failures: list[tuple[str, str]] = []
-        self.few: list[Trajectory] = []
-        self.interrupted = False
-        self._due = 0
-        self._graded = 0
-
-    @property
-    def count(self) -> int:
-        """How many trajectories there were."""
-        return self.done + self.failed
-
-    @property
-    def share_ungraded(self) -> float:
-        """Share of answers and responses without a grade, in [0, 1]."""
-        return 1.0 - self._graded / self._due if self._due else 0.0
-
-    def add(self, trajectory: Trajectory) -> None:
-        """Count a trajectory."""
-        if trajectory.error is None:
-            self.done += 1
-        else:
-            self.failed += 1
-            if len(self.failures) < _FAILURES_LISTED:
-                self.failures.append((trajectory.id, trajectory.error.message))
-        if self.count <= _SHOWN_IN_FULL:
-            self.few.append(trajectory)
-        else:
-            self.few.clear()
-        self._due += len(trajectory.examinations) + len(trajectory.responses)
-        self._graded += sum(cell.feedback is not None for cell in trajectory.examinations)
-        self._graded += sum(grade is not None for grade in trajectory.grades)
 
 
 class People:
@@ -82,6 +33,9 @@ class People:
     """
 
     hears_steps = False
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
 
     def begin(self, total: int | None) -> None:
         """Nothing is said; the progress display does that."""
@@ -104,31 +58,40 @@ class People:
             if trajectory.status == "done":
                 out.print(trajectory_summary(trajectory))
                 out.print(matrix_table(trajectory.alignment))
-        for trajectory_id, message in tally.failures:
-            out.print(f"failed: {trajectory_id}: {message}", markup=False)
-        if tally.failed > len(tally.failures):
-            rest = tally.failed - len(tally.failures)
-            out.print(f"... and {rest} more failed; {output / 'trajectories.jsonl'} has them all")
+        for line in failure_lines(tally, output):
+            out.print(plain(line), markup=False, highlight=False)
+        manifest = None
         if (output / "manifest.json").is_file():
             manifest = Manifest.load(output / "manifest.json")
             out.print(statistics_table(manifest.totals.tokens, manifest.sessions[-1].engines))
-            out.print(spent_line(manifest))
+        out.print(run_summary(tally, output, time.monotonic() - self._started, manifest))
         if tally.share_ungraded > 0.2:
             err.print(
                 f"[yellow]warning[/]: {tally.share_ungraded:.0%} of the grades could not be read; "
                 "run `reflectory check` to measure the grader"
             )
-        hint = "; --retry-failed runs these again" if tally.failed else ""
         out.print(
             f"{tally.done} done, {tally.failed} failed, {tally.share_ungraded:.0%} of the grades "
-            f"unreadable. Everything is in {output}{hint}"
+            f"unreadable. Everything is in {output}",
+            markup=False,
+            highlight=False,
         )
+
+
+class Quiet(People):
+    """Says which loops failed, and nothing else."""
+
+    def end(self, tally: Tally, output: Path, error: ReflectoryError | None = None) -> None:
+        """Print failures to standard error, where errors go."""
+        for line in failure_lines(tally, output):
+            err.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class JsonList(People):
     """Writes one JSON list, an entry for each trajectory when it is finished."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._count = 0
 
     def finished(self, trajectory: Trajectory) -> None:
@@ -157,6 +120,7 @@ class Events(People):
     hears_steps = True
 
     def __init__(self, output: Path) -> None:
+        super().__init__()
         self._output = output
         self._lock = threading.Lock()
         self._began = time.time()

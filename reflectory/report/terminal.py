@@ -33,6 +33,13 @@ Score = float | int | None
 # Sequential oranges from light to dark, the colours of the picture.
 _ORANGES = ("#fee8d3", "#fdd0a2", "#fdae6b", "#fd8d3c", "#f16913", "#d94801", "#a63603", "#7f2704")
 _FIRST_WHITE = 5  # from this shade on, white is easier to read than black
+# The same for terminals of 16 colours: ever darker, and told apart by lightness alone.
+_SIXTEEN = (
+    Style(color="black", bgcolor="bright_white"),
+    Style(color="black", bgcolor="bright_yellow"),
+    Style(color="black", bgcolor="yellow"),
+    Style(color="bright_white", bgcolor="red"),
+)
 _CELL = 6  # columns of the terminal that a cell takes
 
 _FLAGS = {
@@ -112,14 +119,21 @@ class _MatrixView:
             shown = range(start, min(start + fit, matrix.iterations))
             if start:
                 yield Text()
-            yield self._block(heads, shown, head=head, epsilon=epsilon)
+            few = console.color_system in ("standard", "windows")
+            yield self._block(heads, shown, head=head, epsilon=epsilon, few_colours=few)
         if not matrix.iterations:
             yield Text("no iteration yet", style="dim")
         if matrix.converged:
             yield Text(f"converged at t = {matrix.iterations - 1}")
 
     def _block(
-        self, heads: Sequence[str], shown: Sequence[int], *, head: int, epsilon: str
+        self,
+        heads: Sequence[str],
+        shown: Sequence[int],
+        *,
+        head: int,
+        epsilon: str,
+        few_colours: bool,
     ) -> Table:
         matrix = self.matrix
         table = Table(box=None, padding=0, pad_edge=False)
@@ -127,7 +141,7 @@ class _MatrixView:
         for t in shown:
             table.add_column(f"t={t}", width=_CELL, justify="center", no_wrap=True)
         for j, name in enumerate(heads):
-            cells = [_cell(matrix.values[j, t], matrix.status[j][t]) for t in shown]
+            cells = [_cell(matrix.values[j, t], matrix.status[j][t], few_colours) for t in shown]
             table.add_row(Text(name), *cells)
         if matrix.iterations > 1:
             label = Text(f"change\n{epsilon}" if epsilon else "change", style="italic")
@@ -146,14 +160,22 @@ class _MatrixView:
         return Text(f" {change:.2f} ")
 
 
-def _cell(value: float, status: CellStatus) -> Text:
+def _cell(value: float, status: CellStatus, few_colours: bool) -> Text:
     if status is CellStatus.FAILED:
         return Text(" fail ", style=Style(color="red", bold=True))
     if status is CellStatus.PENDING:
         return Text("  -   ", style=Style(dim=True))
-    shade = min(int(value * len(_ORANGES)), len(_ORANGES) - 1)
+    return Text(f" {value:.2f} ", style=_shade(value, few_colours))
+
+
+def _shade(value: float, few_colours: bool) -> Style:
+    """Return the colours of a value in [0, 1]: the higher, the darker."""
+    shades = len(_SIXTEEN) if few_colours else len(_ORANGES)
+    shade = min(int(value * shades), shades - 1)
+    if few_colours:
+        return _SIXTEEN[shade]
     ink = "#ffffff" if shade >= _FIRST_WHITE else "#000000"
-    return Text(f" {value:.2f} ", style=Style(color=ink, bgcolor=_ORANGES[shade]))
+    return Style(color=ink, bgcolor=_ORANGES[shade])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import run_target
 
-from reflectory.cli.run_output import Tally
+from reflectory.cli.run_summary import Tally
 from reflectory.runs import RunView
 from reflectory.runs.stopping import Stoppable
 from reflectory.types import Failure, Trajectory
@@ -99,7 +99,7 @@ def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(fold
     first = calls(folder)
     assert RunView.read(folder / "run").manifest.totals.calls == len(first)
     assert RunView.read(folder / "run").manifest.finished is None
-    assert f"{len(kept(folder))} done, 0 failed" in out.replace("\n", " ")
+    assert out == ""  # quiet says nothing but errors, and the results are there
     code, _, _ = here("--quiet")
     assert code == 0 and len(kept(folder)) == COUNT
     assert len(set(calls(folder))) == len(calls(folder))  # nothing was asked twice
@@ -168,7 +168,9 @@ def test_events_are_json_lines_that_add_up(folder, here):
 def test_a_failure_is_listed_and_only_failures_run_again_on_request(folder, here):
     broken = folder / "log.broken"
     broken.write_text("thing 3?")
-    code, out, _ = here("--quiet")
+    code, out, err = here("--quiet")
+    assert code == 1 and out == "" and "does not like 'thing 3?'" in err and "-> wait" in err
+    code, out, _ = here()
     assert code == 1 and "does not like 'thing 3?'" in out.replace("\n", "")
     assert f"{COUNT - 1} done, 1 failed" in out.replace("\n", " ") and "--retry-failed" in out
     assert sorted(kept(folder).values()).count("failed") == 1
@@ -176,7 +178,7 @@ def test_a_failure_is_listed_and_only_failures_run_again_on_request(folder, here
     before = len(calls(folder))
     code, _, _ = here("--quiet")  # not without being asked
     assert code == 1 and len(calls(folder)) == before
-    code, out, _ = here("--quiet", "--retry-failed")
+    code, _, _ = here("--quiet", "--retry-failed")
     assert code == 0 and set(kept(folder).values()) == {"done"} and len(kept(folder)) == COUNT
     assert len(calls(folder)) > before and len(set(calls(folder))) == len(calls(folder))
     lines = (folder / "run" / "trajectories.jsonl").read_text().splitlines()
@@ -247,4 +249,4 @@ def test_a_tally_keeps_counts_and_a_few():
         if number == 2:
             assert len(tally.few) == 3
     assert (tally.done, tally.failed, tally.count) == (500, 500, 1000)
-    assert tally.few == [] and len(tally.failures) == 20 and tally.share_ungraded == 0.0
+    assert tally.few == [] and len(tally.causes) == 20 and tally.share_ungraded == 0.0
