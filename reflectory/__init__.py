@@ -27,6 +27,7 @@ _HOMES = {
     "RunConfig": "reflectory.config",
     "SelfImprovement": "reflectory.improvement",
     "Trajectory": "reflectory.types",
+    "open_run": "reflectory.report.opened_run",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from reflectory.evaluator import Evaluator as Evaluator
     from reflectory.improvement import SelfImprovement as SelfImprovement
     from reflectory.loop import ReflectiveLoop as ReflectiveLoop
+    from reflectory.report.opened_run import open_run as open_run
     from reflectory.types import Document as Document
     from reflectory.types import Trajectory as Trajectory
 

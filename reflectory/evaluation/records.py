@@ -15,7 +15,7 @@ from reflectory.evaluation.comparison import PairedComparison
 from reflectory.evaluation.judge.records import JudgeReport
 from reflectory.evaluation.matrices import MatrixReport
 from reflectory.evaluation.turning import TurningPoint
-from reflectory.types import Passage, Record
+from reflectory.types import Passage, Record, Shown
 
 BudgetKind = Literal["calls", "tokens"]
 """What a table holds equal over the contenders."""
@@ -137,7 +137,7 @@ class ContenderComparison(Record):
     adjusted: float = Field(ge=0.0, le=1.0)
 
 
-class EvaluationReport(Record):
+class EvaluationReport(Shown, Record):
     """Everything that an evaluation found; ``evaluation.json`` holds it.
 
     Attributes:

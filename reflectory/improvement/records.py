@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from reflectory.errors import UserError
-from reflectory.types import Record
+from reflectory.types import Record, Shown
 
 SCHEMA_VERSION = 1
 
@@ -79,7 +79,7 @@ class Lineage(Record):
         return next((s for s in self.students if s.round == number), None)
 
 
-class RoundRecord(Record):
+class RoundRecord(Shown, Record):
     """What a round did and what became of it; the content of ``round.json``.
 
     Attributes:
@@ -111,7 +111,7 @@ class RoundRecord(Record):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class ImprovementResult(Record):
+class ImprovementResult(Shown, Record):
     """What a call of the rounds left.
 
     Attributes:

@@ -14,7 +14,7 @@ from reflectory.models.prices import Price
 from reflectory.models.protocol import Usage
 from reflectory.planning.calls import GraderKind, LoopCalls, count_calls
 from reflectory.planning.probe import Probe
-from reflectory.types import Record
+from reflectory.types import Record, Shown
 
 Case = Literal["least", "usual", "most"]
 CASES: tuple[Case, ...] = ("least", "usual", "most")
@@ -85,7 +85,7 @@ class Forecast(Record):
         )
 
 
-class RunPlan(Record):
+class RunPlan(Shown, Record):
     """The prediction of a run.
 
     Attributes:

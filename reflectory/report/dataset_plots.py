@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 _BINS = 24
 _COLOURS = dict(zip(SOURCES, (ORANGE, BLUE, OTHERS[1]), strict=True))
 _HATCHES = dict(zip(SOURCES, ("", "///", "..."), strict=True))
-_NAMES = {"self": "the student", "distilled": "a teacher", "manual": "a person"}
+SOURCE_NAMES = {"self": "the student", "distilled": "a teacher", "manual": "a person"}
+"""Who wrote a row, in words."""
 
 
 def plot_lengths(rows: Iterable[Row], *, ax: Axes | None = None) -> Axes:
@@ -119,7 +120,7 @@ def plot_origins(rows: Iterable[Row], *, ax: Axes | None = None) -> Axes:
             color=_COLOURS[source],
             hatch=_HATCHES[source],
             edgecolor="white",
-            label=f"by {_NAMES[source]} ({sum(found)})",
+            label=f"by {SOURCE_NAMES[source]} ({sum(found)})",
         )
         for origin, number in zip(shown, found, strict=True):
             left[origin] += number
@@ -139,7 +140,7 @@ def lengths_of(rows: Iterable[Row]) -> dict[str, list[int]]:
     """Return the lengths in words of what each row teaches, by what it is called."""
     found: dict[str, list[int]] = {}
     for row in rows:
-        for name, text in _taught(row):
+        for name, text in taught(row):
             found.setdefault(name, []).append(len(text.split()))
     return found
 
@@ -163,7 +164,8 @@ def origins_of(rows: Iterable[Row]) -> Counter[tuple[str, str]]:
     return Counter(dict(sorted(found.items(), key=lambda f: places.get(f[0][0], len(places)))))
 
 
-def _taught(row: Row) -> tuple[tuple[str, str], ...]:
+def taught(row: Row) -> tuple[tuple[str, str], ...]:
+    """Return the texts that a row teaches, each with what it is called."""
     match row:
         case TrainingRow():
             return (("completion", row.completion[0].content),)

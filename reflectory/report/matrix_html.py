@@ -36,7 +36,7 @@ def matrix_html(matrix: AlignmentMatrix, *, caption: str | None = None, note: st
         (level, [_cell(float(v), state) for v, state in zip(values, states, strict=True)])
         for (level, values), states in zip(matrix, matrix.status, strict=True)
     ]
-    return (
+    return whole_characters(
         environment()
         .get_template("matrix.html.j2")
         .render(
@@ -48,6 +48,11 @@ def matrix_html(matrix: AlignmentMatrix, *, caption: str | None = None, note: st
             epsilon=matrix.epsilon,
         )
     )
+
+
+def whole_characters(text: str) -> str:
+    """Return a text without halves of characters, which no message to a notebook can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def matrix_caption(matrix: AlignmentMatrix) -> str:

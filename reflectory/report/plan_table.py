@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -19,17 +20,23 @@ def plan_table(plan: RunPlan) -> Table:
     table = Table("", title=title, title_justify="left", box=box.SIMPLE)
     for name in _TITLES.values():
         table.add_column(name, justify="right")
-    cases = [plan.cases[case] for case in plan.cases]
-    table.add_row("iterations of a loop", *(str(case.iterations) for case in cases))
-    for role in cases[0].roles:
-        table.add_row(f"calls {role}", *(_count(case.roles[role].calls) for case in cases))
-    table.add_row("calls", *(_count(case.total.calls) for case in cases), style="bold")
-    table.add_row("tokens read", *(_count(case.total.prompt_tokens) for case in cases))
-    table.add_row("tokens written", *(_count(case.total.completion_tokens) for case in cases))
-    table.add_row("operations", *(_operations(case.flops) for case in cases))
-    table.add_row("cost", *(_cost(case.cost) for case in cases))
-    table.add_row("time", *(_time(case.seconds) for case in cases))
+    for name, *figures in plan_rows(plan):
+        table.add_row(name, *figures, style="bold" if name == "calls" else "")
     return table
+
+
+def plan_rows(plan: RunPlan) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table: a name, and a figure per case."""
+    cases = [plan.cases[case] for case in plan.cases]
+    yield "iterations of a loop", *(str(case.iterations) for case in cases)
+    for role in cases[0].roles:
+        yield f"calls {role}", *(_count(case.roles[role].calls) for case in cases)
+    yield "calls", *(_count(case.total.calls) for case in cases)
+    yield "tokens read", *(_count(case.total.prompt_tokens) for case in cases)
+    yield "tokens written", *(_count(case.total.completion_tokens) for case in cases)
+    yield "operations", *(_operations(case.flops) for case in cases)
+    yield "cost", *(_cost(case.cost) for case in cases)
+    yield "time", *(_time(case.seconds) for case in cases)
 
 
 def comparison_table(found: Comparison) -> Table:

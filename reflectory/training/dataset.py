@@ -40,7 +40,7 @@ from reflectory.training.rows import (
     TrainingRow,
 )
 from reflectory.training.staging import staged_folder
-from reflectory.types import Record
+from reflectory.types import Record, Shown
 
 SCHEMA_VERSION = 3  # since 3, other file formats, and provenance is JSON text
 ROWS_FILE = ROWS_FILES["jsonl"]
@@ -62,7 +62,7 @@ class Derivation(Record):
     tally: Tally = Tally()
 
 
-class DatasetManifest(Record):
+class DatasetManifest(Shown, Record):
     """What a data set holds; the content of ``dataset.json``.
 
     Attributes:
@@ -105,8 +105,8 @@ class DatasetManifest(Record):
     derivation: Derivation | None = None
 
 
-@dataclass(frozen=True)
-class RowSet:
+@dataclass(frozen=True, repr=False)
+class RowSet(Shown):
     """Rows of one format, and their sha256."""
 
     format: Format

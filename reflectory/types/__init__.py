@@ -17,6 +17,7 @@ from reflectory.types.loop import (
 )
 from reflectory.types.practice import Candidate, CandidateSet, PracticeQuestion
 from reflectory.types.record import Record
+from reflectory.types.shown import Shown
 from reflectory.types.trajectory import MIGRATIONS, SCHEMA_VERSION, Trajectory
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Record",
     "Response",
     "ScoredPassage",
+    "Shown",
     "Statement",
     "StopReason",
     "Trajectory",
