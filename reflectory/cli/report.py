@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reflectory.cli.common import out, print_json
+from reflectory.cli.common import out, print_json, progress_bar
 from reflectory.cli.evaluate import ANSWERS, ITEMS, read_report, write_report_page
 from reflectory.cli.evaluate import REPORT as EVALUATION
 
@@ -39,7 +39,13 @@ def report(
     else:
         from reflectory.report.run import write_report
 
-        written = write_report(run, output)
+        with progress_bar(quiet=json) as bar:
+            task = bar.add_task("reading trajectories", total=None)
+
+            def read(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            written = write_report(run, output, progress=read)
         page = written.path
         if json:
             print_json(written.summary())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,14 +101,22 @@ class RunFacts:
         }
 
 
-def gather(parts: RunParts, details: Details) -> RunFacts:
+def gather(
+    parts: RunParts, details: Details, *, progress: Callable[[int, int], None] | None = None
+) -> RunFacts:
     """Read a run directory; every trajectory is looked at once and handed to ``details``.
+
+    Args:
+        parts: The run directory.
+        details: Takes what the list of trajectories shows.
+        progress: Told after each trajectory how many were read, and of how many.
 
     Raises:
         IntegrityError: A trajectory cannot be read.
         StorageError: The disk is full.
     """
-    resamples = _FEW_RESAMPLES if len(parts) > _MANY_LOOPS else 10_000
+    total = len(parts)
+    resamples = _FEW_RESAMPLES if total > _MANY_LOOPS else 10_000
     matrices: list[ShownMatrix] = []
 
     def passing(place: int, trajectories: Iterator[Trajectory]) -> Iterator[Trajectory]:
@@ -116,6 +124,8 @@ def gather(parts: RunParts, details: Details) -> RunFacts:
             if len(matrices) < SHOWN_MATRICES and (matrix := found.alignment).iterations:
                 matrices.append(ShownMatrix(details.count, found.instruction, matrix))
             details.add(found, place)
+            if progress is not None:
+                progress(details.count, total)
             yield found
 
     found = []

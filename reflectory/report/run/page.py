@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,12 @@ class WrittenReport:
         }
 
 
-def write_report(run: str | Path, output: str | Path | None = None) -> WrittenReport:
+def write_report(
+    run: str | Path,
+    output: str | Path | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> WrittenReport:
     """Write a run as one self-contained HTML file.
 
     Trajectories are read one at a time, and their details go through a temporary file beside
@@ -73,6 +78,7 @@ def write_report(run: str | Path, output: str | Path | None = None) -> WrittenRe
         run: Folder of ``reflectory run``, ``improve`` or ``demo``; it may be at work.
         output: Where the page goes, by default ``report.html`` in the folder; a file that is
             there is replaced as a whole.
+        progress: Told after each trajectory how many were read, and of how many.
 
     Raises:
         RunDirectoryError: The folder is no run directory, or of a newer schema.
@@ -85,7 +91,7 @@ def write_report(run: str | Path, output: str | Path | None = None) -> WrittenRe
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with Details(target.parent) as details:
-        facts = gather(parts, details)
+        facts = gather(parts, details, progress=progress)
         write_atomic(target, _page(facts, details))
         size = target.stat().st_size
         seconds = time.perf_counter() - began
