@@ -120,7 +120,14 @@ class ReflectiveLoop:
         on_event: OnEvent | None = None,
         on_review: Review | None = None,
     ) -> Trajectory:
-        """Run one loop; see :meth:`run`."""
+        """Run one loop; see :meth:`run`.
+
+        Args:
+            instruction: I.
+            metadata: Kept in the trajectory.
+            on_event: Is told of every step.
+            on_review: Asks a person, where the configuration says so.
+        """
         from reflectory.driver import check_instruction, drive
         from reflectory.graphs.outcome import trajectory_of
 
@@ -177,6 +184,14 @@ class ReflectiveLoop:
         """Run many loops; see :meth:`map`.
 
         Set ``stop``, from any thread, to finish what is in flight and begin nothing more.
+
+        Args:
+            instructions: Texts, dictionaries, or a file of them.
+            concurrency: How many loops run at once.
+            output: A run directory; with one the same call goes on where it stopped.
+            on_event: Is told of every step.
+            on_review: Asks a person, where the configuration says so.
+            stop: Set it, from any thread, to finish what is in flight and begin nothing more.
         """
         from reflectory.runner import Runner
         from reflectory.runs.instructions import read_instructions
@@ -254,7 +269,12 @@ class ReflectiveLoop:
             yield chunk
 
     def stream(self, instruction: str, **options: Any) -> Iterator[Any]:
-        """Stream a loop as LangGraph does; see :meth:`astream`."""
+        """Stream a loop as LangGraph does; see :meth:`astream`.
+
+        Args:
+            instruction: I.
+            options: Those of LangGraph's ``stream``.
+        """
         return BACKGROUND.iterate(self.astream(instruction, **options))
 
     def graph(

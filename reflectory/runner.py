@@ -260,6 +260,10 @@ def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
 
     Objects that were handed over in Python have no name that YAML could hold;
     they stand as ``object``, and their fingerprint is in the run's identity.
+
+    Args:
+        sources: What was handed over.
+        config: Of the loop.
     """
 
     def name(value: Any) -> str:
@@ -302,7 +306,12 @@ def _path(value: str | Path | None) -> str | None:
 
 
 def model_records(sources: Sources, fingerprints: dict[str, str]) -> dict[str, ModelRecord]:
-    """Return where each model came from, for the manifest."""
+    """Return where each model came from, for the manifest.
+
+    Args:
+        sources: What was handed over.
+        fingerprints: By role.
+    """
     records = {}
     for part in ("teacher", "student", "embedder"):
         named = getattr(sources, part)

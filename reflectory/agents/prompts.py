@@ -32,7 +32,12 @@ _CITING = ("student.answer", "student.reflect")
 
 
 def problems_of_prompt(name: str, text: str) -> list[str]:
-    """Return what is wrong with a text as the prompt ``name``, one line per problem."""
+    """Return what is wrong with a text as the prompt ``name``, one line per problem.
+
+    Args:
+        name: Of the prompt; it decides which placeholders there must be.
+        text: The prompt's text.
+    """
     if name not in PLACEHOLDERS:
         return [f"prompts.{name}: there is no such prompt; known: {', '.join(PLACEHOLDERS)}"]
     try:
@@ -98,7 +103,12 @@ class PromptSet:
         return cls({**prompts.texts, **asking})
 
     def fill(self, name: str, **values: str) -> str:
-        """Return the prompt ``name`` with its placeholders filled; braces in values stay."""
+        """Return the prompt ``name`` with its placeholders filled; braces in values stay.
+
+        Args:
+            name: Of the prompt.
+            values: The text of each placeholder.
+        """
         return self.texts[name].format(**values)
 
     def with_unsupported(self, answer: str, unsupported: Sequence[str]) -> str:

@@ -102,6 +102,10 @@ class Student:
     async def respond(self, instruction: str, context: Sequence[Passage]) -> Answer:
         """Return R_0 = GENERATE(C_0, I).
 
+        Args:
+            instruction: I.
+            context: C_0, in the order in which it is shown.
+
         Raises:
             OutputError: The model said nothing.
         """
@@ -117,6 +121,11 @@ class Student:
         self, question: str, context: Sequence[Passage], extra: Sequence[Passage]
     ) -> Answer:
         """Return R[j,t], the answer to Q[j,t] from C[j,t] = C_t and ``extra``.
+
+        Args:
+            question: Q[j,t].
+            context: C_t, in the order in which it is shown.
+            extra: What the question found besides, shown after it.
 
         Raises:
             OutputError: The model said nothing.

@@ -275,7 +275,13 @@ def read_question(raw: str) -> str:
 
 
 def problem_with_question(text: str, instruction: str, asked: Sequence[str]) -> str:
-    """Return why a text cannot be asked as a question; empty when it can."""
+    """Return why a text cannot be asked as a question; empty when it can.
+
+    Args:
+        text: What the teacher wrote.
+        instruction: I, which no question may repeat.
+        asked: Questions that were asked before.
+    """
     if not _QUESTION_MARK.match(text[-1:]):
         return "it does not end as a question"
     if len(_WORD.findall(text)) < _MIN_WORDS:

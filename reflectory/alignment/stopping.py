@@ -62,6 +62,10 @@ def is_constant(matrix: AlignmentMatrix, tolerance: float = 1e-9) -> bool:
     A judge that says the same to everything makes the matrix stand still, and
     standing still looks like convergence. One level and one repeated answer
     can be constant honestly, so this is a reason to look, not a verdict.
+
+    Args:
+        matrix: k levels by T iterations, NaN where a cell has no value.
+        tolerance: How far two values may lie apart, in units of A.
     """
     known = matrix.values[~np.isnan(matrix.values)]
     return known.size > 1 and float(np.ptp(known)) <= tolerance
@@ -120,7 +124,12 @@ class TargetRule:
 
 
 def first_to_fire(rules: Sequence[StopRule], matrix: AlignmentMatrix) -> StopDecision:
-    """Return the decision of the first rule that stops, or the one to continue."""
+    """Return the decision of the first rule that stops, or the one to continue.
+
+    Args:
+        rules: Asked in their order.
+        matrix: Its finished columns.
+    """
     for rule in rules:
         decision = rule.decide(matrix)
         if decision.stop:

@@ -18,7 +18,11 @@ class Direct:
     description = "one answer from memory, without documents"
 
     async def attempts(self, task: Task) -> AsyncIterator[Attempt]:
-        """Yield the one answer."""
+        """Yield the one answer.
+
+        Raises:
+            OutputError: The student said nothing.
+        """
         sampling = task.live.config.sampling
         request = Request(
             segments=(

@@ -56,7 +56,12 @@ class Budget(Record):
         return not set_ones or any(used < limit for limit, used in set_ones)
 
     def shares(self, meter: Meter, drawn: int) -> float:
-        """Return how many more pieces of the mean cost so far the larger remainder pays for."""
+        """Return how many more pieces of the mean cost so far the larger remainder pays for.
+
+        Args:
+            meter: What was spent so far.
+            drawn: How many pieces that paid for.
+        """
         if not drawn:
             return 1.0
         limits = ((self.calls, meter.calls), (self.tokens, meter.tokens))
@@ -98,7 +103,13 @@ class Task:
         return replace(self, meter=meter, live=self.open_live(meter, None))
 
     def attempt(self, text: str, note: str = "", grade: float | None = None) -> Attempt:
-        """Return an attempt at what has been spent so far."""
+        """Return an attempt at what has been spent so far.
+
+        Args:
+            text: The answer; may be blank.
+            note: How it came about.
+            grade: The contender's own grade of it, in [0, 1], where it has one.
+        """
         return Attempt(
             text=text, calls=self.meter.calls, tokens=self.meter.tokens, note=note, grade=grade
         )

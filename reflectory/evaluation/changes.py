@@ -220,12 +220,22 @@ def right_metric(report: EvaluationReport) -> str:
 
 
 def is_right(answer: ScoredAnswer, metric: str) -> bool:
-    """Return whether an answer counts as right by a metric."""
+    """Return whether an answer counts as right by a metric.
+
+    Args:
+        answer: An answer with its metrics.
+        metric: Its name.
+    """
     return answer.text is not None and answer.values.get(metric, 0.0) >= RIGHT
 
 
 def flatten(data: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Return nested plain data as text by its dotted names."""
+    """Return nested plain data as text by its dotted names.
+
+    Args:
+        data: Mappings in mappings, with plain values.
+        prefix: Stands before every name.
+    """
     return dict(_flat(data, prefix))
 
 
@@ -255,7 +265,12 @@ def _shown(value: object) -> str:
 def changed_fields(
     before: Mapping[str, object], after: Mapping[str, object]
 ) -> tuple[ChangedField, ...]:
-    """Return the settings that differ, in the order of the later ones."""
+    """Return the settings that differ, in the order of the later ones.
+
+    Args:
+        before: Settings of the earlier report.
+        after: Those of the later one.
+    """
     old, new = flatten(before), flatten(after)
     return tuple(
         ChangedField(field=name, before=old.get(name), after=new.get(name))

@@ -207,6 +207,10 @@ async def find_contexts(
 async def answer_items(items: Sequence[HeldOutItem], student: Student) -> list[HeldOutAnswer]:
     """Let a student answer each question once, from its context.
 
+    Args:
+        items: Questions with their contexts and references.
+        student: Who answers.
+
     Returns:
         One scored answer per question, in order.
     """

@@ -125,7 +125,13 @@ class Evaluator:
         on_progress: OnProgress | None = None,
         retry_failed: bool = False,
     ) -> EvaluationReport:
-        """Evaluate; see :meth:`run`."""
+        """Evaluate; see :meth:`run`.
+
+        Args:
+            output: The run directory; one that is there is gone on with.
+            on_progress: Is told of every answer.
+            retry_failed: Answer again what failed before.
+        """
         questions = await asyncio.to_thread(self.read)
         sources = self._sources(questions)
         parts = await assemble(sources, self.config.loop)

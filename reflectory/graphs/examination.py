@@ -28,7 +28,12 @@ ContextOf = Callable[[Runtime[LoopContext]], LoopContext]
 
 
 def failure_of(step: str, error: OutputError) -> Failure:
-    """Return the record of an output that could not be read."""
+    """Return the record of an output that could not be read.
+
+    Args:
+        step: The node at which it happened.
+        error: It holds what the model said.
+    """
     return Failure(step=step, kind=type(error).__name__, message=error.message, raw=error.raw)
 
 

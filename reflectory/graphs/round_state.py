@@ -98,19 +98,39 @@ class RoundWork(Protocol):
         ...
 
     async def promote(self, number: int, said: Mapping[str, bool]) -> None:
-        """Make the new adapter the current student; ``said`` is what a person said."""
+        """Make the new adapter the current student; ``said`` is what a person said.
+
+        Args:
+            number: Of the round, from 0.
+            said: What a person said, by review.
+        """
         ...
 
     async def roll_back(self, number: int, said: Mapping[str, bool]) -> None:
-        """Keep the student and record why; ``said`` is what a person said."""
+        """Keep the student and record why; ``said`` is what a person said.
+
+        Args:
+            number: Of the round, from 0.
+            said: What a person said, by review.
+        """
         ...
 
     async def fail(self, number: int, failure: Mapping[str, str]) -> None:
-        """Keep the student and record what ended the round."""
+        """Keep the student and record what ended the round.
+
+        Args:
+            number: Of the round, from 0.
+            failure: Kind, message and hint of the error.
+        """
         ...
 
     def review(self, number: int, what: str) -> Mapping[str, Any]:
-        """Return what a person is shown: paths and figures; ``what`` is one of ``REVIEWS``."""
+        """Return what a person is shown: paths and figures; ``what`` is one of ``REVIEWS``.
+
+        Args:
+            number: Of the round, from 0.
+            what: One of ``REVIEWS``.
+        """
         ...
 
 

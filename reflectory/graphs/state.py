@@ -30,7 +30,12 @@ from reflectory.types import (
 
 
 def merge_by_key(left: dict[Any, Any], right: dict[Any, Any]) -> dict[Any, Any]:
-    """Return both dictionaries in one, the right one's entries winning, sorted by key."""
+    """Return both dictionaries in one, the right one's entries winning, sorted by key.
+
+    Args:
+        left: What a channel holds.
+        right: What a node returned.
+    """
     return dict(sorted({**left, **right}.items()))
 
 
@@ -147,7 +152,12 @@ class LoopContext:
 
 
 def cell_key(t: int, j: int) -> str:
-    """Return the key of cell (j, t); keys sort by iteration and then by level."""
+    """Return the key of cell (j, t); keys sort by iteration and then by level.
+
+    Args:
+        t: Iteration, from 0.
+        j: Level, from 0 for the easiest.
+    """
     return f"{t:04d}/{j:04d}"
 
 

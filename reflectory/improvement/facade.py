@@ -105,7 +105,14 @@ class SelfImprovement:
         on_loop_review: Review | None = None,
         retry_failed: bool = False,
     ) -> ImprovementResult:
-        """Make the rounds; see :meth:`run`."""
+        """Make the rounds; see :meth:`run`.
+
+        Args:
+            watcher: Is told what happens.
+            on_review: Asks a person about rows or a promotion.
+            on_loop_review: Asks a person within a loop.
+            retry_failed: Try again a round that failed.
+        """
         self._check()
         crew = Crew(self._sources, self.config)
         async with AsyncExitStack() as stack:

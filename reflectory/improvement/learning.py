@@ -294,7 +294,11 @@ def teacher_of(shop: Workshop) -> str | Path | None:
 
 
 def distilled_from(teacher: str) -> str | Path:
-    """Return the weights of a teacher by its name; see :func:`teacher_of`."""
+    """Return the weights of a teacher by its name; see :func:`teacher_of`.
+
+    Raises:
+        UserError: It is no local model.
+    """
     if teacher.partition(":")[0] != "local":
         raise UserError(
             f"the distributions of {teacher} cannot be learnt: it shows only text",
@@ -304,7 +308,11 @@ def distilled_from(teacher: str) -> str | Path:
 
 
 def base_named(student: Any, base: str | None) -> str | Path:
-    """Return what is trained for a student of this name; see :func:`base_of`."""
+    """Return what is trained for a student of this name; see :func:`base_of`.
+
+    Raises:
+        UserError: It is no local model, and ``base`` names none.
+    """
     if base is not None and base != "local":
         return base.removeprefix("local:")
     if student == "local" or base == "local":

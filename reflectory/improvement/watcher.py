@@ -16,10 +16,21 @@ class RoundWatcher:
     """Told what a round does; override what should be shown. All methods do nothing here."""
 
     def stage(self, number: int, name: str, text: str) -> None:
-        """A stage of a round begins, and its work was not done before."""
+        """A stage of a round begins, and its work was not done before.
+
+        Args:
+            number: Of the round, from 0.
+            name: Of the stage.
+            text: What it is about to do, for people.
+        """
 
     def loops(self, count: int, config: LoopConfig) -> OnEvent | None:
-        """The loops begin; return who is told of their steps."""
+        """The loops begin; return who is told of their steps.
+
+        Args:
+            count: How many there are.
+            config: How they run.
+        """
         return None
 
     def loop_done(self, trajectory: Trajectory) -> None:

@@ -32,6 +32,10 @@ def messages_of(request: Request) -> list[BaseMessage]:
 def completion_of(message: AIMessage, request: Request) -> Completion:
     """Return what a chat model said, with thinking apart and cut at the stop strings.
 
+    Args:
+        message: What LangChain returned.
+        request: What was asked, with its stop strings and limit.
+
     Raises:
         BackendError: The provider's filter withheld the answer, or it is far longer than a
             server can have been asked for.

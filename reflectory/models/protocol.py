@@ -249,5 +249,9 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
     Every random draw of a loop has a name (role, level, iteration, attempt), so
     no draw depends on which other draws came before it.
+
+    Args:
+        seed: Of the run.
+        names: Name the draw.
     """
     return int(content_hash(seed, *names)[:8], 16) & 0x7FFFFFFF

@@ -38,6 +38,10 @@ class Comparison(Record):
 def note_plan(folder: Path, plan: RunPlan) -> None:
     """Write a plan into a run directory, in one step.
 
+    Args:
+        folder: The run directory.
+        plan: What the run was predicted to take.
+
     Raises:
         StorageError: The folder cannot be written.
     """

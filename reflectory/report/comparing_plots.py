@@ -251,6 +251,10 @@ def difference(
 ) -> tuple[NDArray[np.float64], tuple[tuple[CellStatus, ...], ...]]:
     """Return the second less the first, shape (k, longer T), and the status of every cell.
 
+    Args:
+        first: k levels by T iterations.
+        second: The same levels, by any number of iterations.
+
     Raises:
         UserError: The levels differ.
     """

@@ -60,7 +60,13 @@ def page_html(
     answers: Iterable[ContenderAnswer] | None = None,
     questions: Iterable[Asked] | None = None,
 ) -> str:
-    """Return the page; the arguments are those of :func:`write_page`."""
+    """Return the page; the arguments are those of :func:`write_page`.
+
+    Args:
+        report: What was found.
+        answers: What contenders answered, for the questions one by one.
+        questions: What was asked, with references.
+    """
     script = asset("evaluation.js")
     attempts = None if answers is None else list(answers)
     asked = None if questions is None else list(questions)

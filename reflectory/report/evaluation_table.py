@@ -63,6 +63,10 @@ def budget_table(report: EvaluationReport, budget: BudgetKind) -> RenderableType
     A row has the contender's metrics, mean calls and tokens per question, questions
     without an answer, and the difference of the reference contender to it with interval
     and corrected p-value.
+
+    Args:
+        report: What was found.
+        budget: Which of its budgets: calls or tokens.
     """
     return _BudgetTable(report, budget)
 

@@ -52,6 +52,10 @@ def mermaid(graph: Drawable) -> str:
 def draw_graph(graph: Drawable, path: str | Path) -> Path:
     """Draw the graph with its subgraphs and save it as PNG, SVG or PDF.
 
+    Args:
+        graph: Compiled; what LangGraph's ``get_graph`` gives.
+        path: Its suffix decides the format.
+
     Raises:
         UserError: The suffix of ``path`` is another one, or the graph has no nodes.
         StorageError: The file cannot be written.

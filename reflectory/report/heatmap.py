@@ -75,6 +75,11 @@ def alignment_png(matrix: AlignmentMatrix) -> bytes:
 def save_alignment(matrix: AlignmentMatrix, path: str | Path, *, title: str | None = None) -> Path:
     """Save the picture as PNG, SVG or PDF, by the suffix of ``path``.
 
+    Args:
+        matrix: k levels by T iterations; T may be 0.
+        path: Its suffix decides the format.
+        title: Stands above; long titles are wrapped.
+
     Raises:
         UserError: The suffix is none of these.
         StorageError: The file cannot be written.

@@ -55,6 +55,11 @@ class LangChainRetriever:
     async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
         """Ask the retriever; see :class:`~reflectory.retrieval.Retriever`.
 
+        Args:
+            query: What is looked for.
+            per_document: Most passages of one document, at least 1.
+            limit: Most passages in all, at least 1.
+
         Raises:
             UserError: It returned something else than LangChain documents.
         """

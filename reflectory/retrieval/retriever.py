@@ -115,6 +115,11 @@ class IndexRetriever:
     async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
         """Embed the query and search; see :class:`Retriever`.
 
+        Args:
+            query: What is looked for.
+            per_document: Most passages of one document, at least 1.
+            limit: Most passages in all, at least 1.
+
         Raises:
             UserError: A number is below 1.
         """
@@ -196,7 +201,13 @@ class DocumentRetriever:
         return await (await self._prepared()).prepare()
 
     async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
-        """Search, after indexing where needed; see :class:`Retriever`."""
+        """Search, after indexing where needed; see :class:`Retriever`.
+
+        Args:
+            query: What is looked for.
+            per_document: Most passages of one document, at least 1.
+            limit: Most passages in all, at least 1.
+        """
         retriever = await self._prepared()
         return await retriever.retrieve(query, per_document=per_document, limit=limit)
 

@@ -93,7 +93,11 @@ class ScriptedModel:
         return Completion(text=text, usage=usage)
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Return one log-likelihood per continuation from the given function."""
+        """Return one log-likelihood per continuation from the given function.
+
+        Raises:
+            UnsupportedCapability: The model was made without that capability.
+        """
         if Capability.SCORE not in self._capabilities:
             raise UnsupportedCapability(
                 f"the model {self._name!r} cannot score texts",

@@ -112,6 +112,10 @@ def choose(choice: CandidateSet, config: CandidateConfig) -> CandidateSet:
     and a document states it. Otherwise the best graded counts, the likelier of equals
     being the one that more samples say; a stretch takes the place of what it was cut from
     when its grade is higher by ``minimum_gain``.
+
+    Args:
+        choice: Candidates with their grades.
+        config: Decides what a stretch has to gain.
     """
     own = next((n for n, c in enumerate(choice.candidates) if c.origin == "teacher"), None)
     if own is not None and choice.candidates[own].score is not None:

@@ -110,6 +110,12 @@ class Tallies:
     ) -> str:
         """Count a row or a reason; append the row unless it is a repetition.
 
+        Args:
+            kind: What it would be a row of.
+            made: The row, or why there is none.
+            question: What it is about, to find repetitions.
+            accepted: Rows so far; the new one is appended.
+
         Returns:
             Why it was refused; an empty text when the row was appended.
         """
@@ -130,7 +136,13 @@ class Tallies:
         return ""
 
     def count(self, kind: str, reason: str, number: int = 1) -> None:
-        """Count candidates; no reason means accepted."""
+        """Count candidates; no reason means accepted.
+
+        Args:
+            kind: What they would be rows of.
+            reason: Why they were refused; empty for accepted.
+            number: How many.
+        """
         if number:
             self.outcomes[kind, reason] += number
 

@@ -118,6 +118,10 @@ class RowSet(Shown):
     def of(cls, format: Format, rows: Iterable[Row]) -> RowSet:
         """Return rows that were never in a file.
 
+        Args:
+            format: Of all rows.
+            rows: Any number.
+
         Raises:
             DatasetError: A row is of another format.
         """
@@ -150,7 +154,12 @@ class RowSet(Shown):
 
 
 def encode_rows(rows: Iterable[Row], style: Style = "chat") -> bytes:
-    """Return rows as JSON Lines, the same bytes for equal rows."""
+    """Return rows as JSON Lines, the same bytes for equal rows.
+
+    Args:
+        rows: Any number, of one format.
+        style: How a prompt is written: as messages (chat) or as text.
+    """
     return b"".join(encode_row(row, style) for row in rows)
 
 

@@ -108,6 +108,11 @@ def check_tokenizers(student: Any, teacher: Any, name: str) -> None:
 def load_teacher(source: Path, device: Any, dtype: Any) -> Any:
     """Return the network of a teacher, frozen.
 
+    Args:
+        source: Folder of the model.
+        device: Where its weights go.
+        dtype: Their number format.
+
     Raises:
         ModelError: It cannot be loaded.
     """

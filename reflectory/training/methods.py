@@ -57,6 +57,12 @@ def load_base(folder: Path, device: torch.device, dtype: torch.dtype, config: Me
     The 4 bits are those of QLoRA (Dettmers et al. 2023): NormalFloat4 with quantised
     scales, computed in ``dtype``.
 
+    Args:
+        folder: Of the model.
+        device: Where its weights go.
+        dtype: What is computed in.
+        config: Whose method decides how it is loaded.
+
     Raises:
         UserError: ``qlora`` without CUDA or without bitsandbytes.
         ModelError: The files cannot be read.
@@ -105,6 +111,10 @@ def add_adapter(model: Any, config: MethodConfig) -> Any:
 
     The adapter's weights are float32 whatever the base has: their updates are
     smaller than what bfloat16 can add to a weight.
+
+    Args:
+        model: The base; it is changed.
+        config: The method and its sizes.
 
     Raises:
         UserError: The configuration asks for what PEFT does not have.

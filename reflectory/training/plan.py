@@ -76,7 +76,12 @@ class RowFacts:
 
     @classmethod
     def of_shared(cls, packs: Sequence[SharedRows], batch_size: int) -> RowFacts:
-        """Return the facts of rows that are read together, as many a step as a batch holds."""
+        """Return the facts of rows that are read together, as many a step as a batch holds.
+
+        Args:
+            packs: Rows that are read as one sequence.
+            batch_size: Rows a step learns from, on average.
+        """
         rows = sum(pack.rows for pack in packs)
         lengths = [len(pack.input_ids) for pack in packs]
         targets = [len(pack.targets) for pack in packs]
@@ -87,7 +92,12 @@ class RowFacts:
 
     @classmethod
     def of_pairs(cls, pairs: TokenisedPairs, *, shared: bool) -> RowFacts:
-        """Return the facts of tokenised pairs, their prompts read once (shared) or twice."""
+        """Return the facts of tokenised pairs, their prompts read once (shared) or twice.
+
+        Args:
+            pairs: Prompts and both completions.
+            shared: Whether a prompt is read once for both completions.
+        """
         each = [pair.learnt_tokens for pair in pairs.rows]
         tokens = pairs.tokens + (0 if shared else pairs.prompt_tokens)
         longest = pairs.longest if shared else pairs.longest_apart

@@ -59,6 +59,11 @@ class PreferenceTrainer(NotedTrainer, DPOTrainer):  # type: ignore[misc]  # trl 
         Equation 12: -log sigmoid(beta [log pi/pi_ref (y_w) - log pi/pi_ref (y_l)]). With a
         margin weight, that weight times the difference of the two grades is taken off
         inside the sigmoid (offset DPO, Amini et al. 2024).
+
+        Args:
+            model: The policy.
+            inputs: A micro-batch: token ids of shape (rows, length), and of each pair its number
+                and its margin.
         """
         if self.reference is None:
             raise RuntimeError("the reference was not computed")
@@ -72,7 +77,13 @@ class PreferenceTrainer(NotedTrainer, DPOTrainer):  # type: ignore[misc]  # trl 
         return losses.sum(), torch.tensor(len(losses), device=losses.device)
 
     def likelihoods(self, model: Any, inputs: dict[str, Any], offset: int) -> torch.Tensor:
-        """Return log p of chosen and rejected completions, of shape (pairs, 2), in nats."""
+        """Return log p of chosen and rejected completions, of shape (pairs, 2), in nats.
+
+        Args:
+            model: The policy, or the reference.
+            inputs: A micro-batch of token ids of shape (rows, length).
+            offset: Virtual tokens before the prompt; 0 where the adapter is off.
+        """
         reads: dict[str, Any] = {
             name: inputs[name]
             for name in ("input_ids", "attention_mask", "position_ids")
@@ -115,6 +126,10 @@ class PreferenceTrainer(NotedTrainer, DPOTrainer):  # type: ignore[misc]  # trl 
 
         Tried on a pair, because a network may know no mask of its own shape: those with
         windows or with a recurrent state do not.
+
+        Args:
+            pair: One pair of tokens.
+            dtype: What the training computes in; it decides how near is equal.
         """
         collator: PairCollator = self.data_collator
         values = []

@@ -37,6 +37,10 @@ class CompletionTrainer(NotedTrainer, SFTTrainer):  # type: ignore[misc]  # trl 
         Equation 6: L = -(1 / N_target) * sum of log p over the target tokens. With a
         teacher, lambda times the divergence from it is added (Equations 2 and 3); what
         is held back is measured by Equation 6 alone.
+
+        Args:
+            model: What learns.
+            inputs: A micro-batch: token ids and targets of shape (rows, length).
         """
         if "source" in inputs:
             return self._summed_together(model, inputs)
@@ -68,6 +72,10 @@ class CompletionTrainer(NotedTrainer, SFTTrainer):  # type: ignore[misc]  # trl 
 
         Tried, because a network may know no mask of its own shape: those with windows or
         with a recurrent state do not.
+
+        Args:
+            pack: Rows read as one sequence.
+            dtype: What the training computes in; it decides how near is equal.
         """
         with self.unlearning():
             try:

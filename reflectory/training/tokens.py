@@ -208,7 +208,12 @@ def _fitting(
 
 
 def prompt_ids(tokenizer: Any, prompt: Sequence[Message]) -> tuple[int, ...]:
-    """Return the tokens that a local model reads when it is asked this prompt."""
+    """Return the tokens that a local model reads when it is asked this prompt.
+
+    Args:
+        tokenizer: Of the student.
+        prompt: Messages, in order.
+    """
     segments = [Segment(text=m.content, speaker=_speaker(m)) for m in prompt]
     # Rows hold what was said and never what was thought, so a template that
     # opens a thinking block gets it closed.

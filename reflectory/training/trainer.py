@@ -172,6 +172,15 @@ def plan_adapter(
 
     The arguments and errors are those of :func:`train_adapter`; a plan that exceeds the
     memory is returned and not refused.
+
+    Args:
+        rows: To learn by Equation 6.
+        base: Folder or name of the model.
+        config: Method, objective and sizes.
+        preferences: Pairs to learn by Equation 12.
+        teacher: A model whose distributions are learnt besides.
+        device: Where the training would run.
+        dtype: What it would compute in.
     """
     inputs = Inputs.of(
         rows,

@@ -46,7 +46,12 @@ class Likelihoods:
 
 
 def supported_share(answer: str, passages: Sequence[Passage]) -> float:
-    """Return the share of the answer's content words that the passages hold, in [0, 1]."""
+    """Return the share of the answer's content words that the passages hold, in [0, 1].
+
+    Args:
+        answer: What was answered.
+        passages: What it may rest on.
+    """
     words = content_words(answer)
     if not words:
         return 1.0
@@ -59,6 +64,10 @@ def echo_share(answer: str, question: str) -> float:
 
     1 means that the answer consists of the question. "A" as the answer to
     "Which is older, A or B?" repeats little of the question and is no echo.
+
+    Args:
+        answer: What was answered.
+        question: What was asked.
     """
     said, asked = content_words(answer), content_words(question)
     if not said or not asked:
@@ -75,6 +84,11 @@ def repeated_share(answer: str, question: str, passages: Sequence[Passage]) -> f
     answer to "Which is older, A or B?", and 0 for every answer that adds a word. Around the
     whole question only words count that the passages hold, or yes and no where they are
     asked for: "The question is: Who is older?" is an echo too.
+
+    Args:
+        answer: What was answered.
+        question: What was asked.
+        passages: Their words add nothing to a question that is repeated whole.
     """
     said, asked = set(content_words(answer)), set(content_words(question))
     own = said - asked
@@ -96,6 +110,11 @@ def proximity(answer: str, question: str, passages: Sequence[Passage]) -> float:
     names that title, its words count too: the answer to a question of two steps stands in
     one passage, and what the question says in another. A closed answer such as "yes" has no
     place of its own and gets 0.
+
+    Args:
+        answer: What was answered.
+        question: What was asked.
+        passages: Where the words are looked for; without any the result is 0.
     """
     said, asked = set(content_words(answer)), set(content_words(question))
     own = said - asked
@@ -206,6 +225,10 @@ def sentences_of(text: str) -> list[str]:
 
 def closest_sentence(text: str, passages: Sequence[Passage]) -> tuple[int, str] | None:
     """Return the number of the passage and the sentence that share most words with a text.
+
+    Args:
+        text: Any text.
+        passages: Where the sentence is looked for.
 
     Returns:
         The passage's number from 1 and the sentence, or ``None`` when nothing is shared.

@@ -121,7 +121,13 @@ class LexicalVerifier:
     async def verify(
         self, question: str, answer: str, passages: Sequence[Passage]
     ) -> tuple[Statement, ...]:
-        """Return the statements of an answer with the stretches that support them."""
+        """Return the statements of an answer with the stretches that support them.
+
+        Args:
+            question: What was asked; a short answer is read with it.
+            answer: What was answered.
+            passages: Where support is looked for.
+        """
         found = []
         for start, end in statements_in(answer):
             best = evidence_for(answer[start:end], question, passages)

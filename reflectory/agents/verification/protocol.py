@@ -76,7 +76,12 @@ def groundedness(statements: Sequence[Statement]) -> float | None:
 
 
 def with_evidence(answer: Answer, statements: Sequence[Statement]) -> Answer:
-    """Return an answer that carries its statements and their groundedness."""
+    """Return an answer that carries its statements and their groundedness.
+
+    Args:
+        answer: What was answered.
+        statements: Of its text, in order.
+    """
     return answer.model_copy(
         update={"statements": tuple(statements), "groundedness": groundedness(statements)}
     )

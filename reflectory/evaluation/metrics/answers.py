@@ -136,6 +136,10 @@ class AnswerScores:
 def score_answer(prediction: str, references: str | Sequence[str]) -> AnswerScores:
     """Return all metrics of one answer.
 
+    Args:
+        prediction: What was answered.
+        references: Right answers, of which the nearest counts.
+
     Raises:
         UserError: There is no reference.
     """

@@ -109,6 +109,12 @@ class LikelihoodPairJudge:
     ) -> Verdict:
         """Return the answer whose letter is likelier.
 
+        Args:
+            question: What was asked.
+            first: The answer that is shown first.
+            second: The other one.
+            context: Passages, in the order in which they are shown.
+
         Raises:
             OutputError: A likelihood is not a number.
         """
@@ -170,6 +176,12 @@ class SpokenPairJudge:
     ) -> Verdict:
         """Return the answer that the model names.
 
+        Args:
+            question: What was asked.
+            first: The answer that is shown first.
+            second: The other one.
+            context: Passages, in the order in which they are shown.
+
         Raises:
             OutputError: No try named one; ``raw`` holds all that was said.
         """
@@ -223,6 +235,12 @@ class GraderPairJudge:
         self, question: str, first: str, second: str, context: Sequence[Passage]
     ) -> Verdict:
         """Return the answer with the higher grade.
+
+        Args:
+            question: What was asked.
+            first: The answer that is shown first.
+            second: The other one.
+            context: Passages, in the order in which they are shown.
 
         Raises:
             OutputError: A grade could not be read.

@@ -45,7 +45,14 @@ class PairJudge(Protocol):
     async def choose(
         self, question: str, first: str, second: str, context: Sequence[Passage]
     ) -> Verdict:
-        """Return which of two answers is better, as they are shown."""
+        """Return which of two answers is better, as they are shown.
+
+        Args:
+            question: What was asked.
+            first: The answer that is shown first.
+            second: The other one.
+            context: Passages, in the order in which they are shown.
+        """
         ...
 
 

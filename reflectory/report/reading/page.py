@@ -50,7 +50,12 @@ def trajectory_css() -> str:
 
 
 def trajectory_page(trajectory: Trajectory, *, facts: Mapping[str, str] | None = None) -> str:
-    """Return a trajectory as one self-contained HTML page; arguments as above."""
+    """Return a trajectory as one self-contained HTML page; arguments as above.
+
+    Args:
+        trajectory: Also one that failed.
+        facts: Further lines by name, for the head of the page.
+    """
     return (
         _environment()
         .get_template("trajectory_page.html.j2")
@@ -66,6 +71,11 @@ def write_trajectory(
     trajectory: Trajectory, path: str | Path, *, facts: Mapping[str, str] | None = None
 ) -> Path:
     """Write :func:`trajectory_page` to a file and return its path; a file there is replaced.
+
+    Args:
+        trajectory: Also one that failed.
+        path: A file there is replaced.
+        facts: Further lines by name, for the head of the page.
 
     Raises:
         StorageError: The file cannot be written.

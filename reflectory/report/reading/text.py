@@ -63,7 +63,12 @@ def trajectory_text(
 
 
 def plain_text(trajectory: Trajectory, *, width: int = 100) -> str:
-    """Return :func:`trajectory_text` as lines without colours."""
+    """Return :func:`trajectory_text` as lines without colours.
+
+    Args:
+        trajectory: Also one that failed.
+        width: Most characters in a line.
+    """
     from rich.console import Console
 
     console = Console(width=width, color_system=None, force_terminal=False)

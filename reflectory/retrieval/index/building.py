@@ -41,7 +41,11 @@ async def extend_parts(
     extractor: Extractor | None,
     progress: Progress | None,
 ) -> IndexParts:
-    """Return the parts of an index with more documents; see :class:`PassageIndex`."""
+    """Return the parts of an index with more documents; see :class:`PassageIndex`.
+
+    Raises:
+        UserError: The index was made with another extractor.
+    """
     reader: Extractor | None = None
     if "graph" in layers:
         reader = extractor or resolve_extractor("rules")

@@ -179,6 +179,10 @@ def read_description(folder: Path) -> IndexDescription:
 def check_files(folder: Path, description: IndexDescription) -> None:
     """Compare the files of an index, but for its vectors, with their checksums.
 
+    Args:
+        folder: Of the index.
+        description: What its files should be.
+
     Raises:
         IntegrityError: A file is missing or damaged.
     """

@@ -74,7 +74,12 @@ class IndexParts:
 
 
 def fingerprint_of(parts: IndexParts, embedder_fingerprint: str) -> str:
-    """Return the identity of an index: equal content and history of it, and equal embedder."""
+    """Return the identity of an index: equal content and history of it, and equal embedder.
+
+    Args:
+        parts: Of the index, in the order in which they were added.
+        embedder_fingerprint: Of what made the vectors.
+    """
     digest = hashlib.sha256(embedder_fingerprint.encode("utf-8"))
     digest.update(parts.extractor_fingerprint.encode("utf-8"))
     digest.update(",".join(sorted(parts.layers)).encode("utf-8"))

@@ -259,6 +259,11 @@ class PassageIndex:
 def check_embedder(index: PassageIndex, embedder: Embedder, folder: Path | None = None) -> None:
     """Raise unless an embedder is the one that made an index.
 
+    Args:
+        index: With the fingerprint of its own.
+        embedder: What is to be used with it.
+        folder: Where the index lies, for the message.
+
     Raises:
         UserError: It is another one.
     """
@@ -273,6 +278,10 @@ def check_embedder(index: PassageIndex, embedder: Embedder, folder: Path | None 
 
 def check_extractor(index: PassageIndex, extractor: Extractor) -> None:
     """Raise unless an extractor is the one that found the names of an index.
+
+    Args:
+        index: With the fingerprint of its own.
+        extractor: What is to be used with it.
 
     Raises:
         UserError: It is another one.

@@ -39,7 +39,12 @@ def structure_of(document: Document, extraction: Extraction) -> DocumentStructur
 
 
 def first_sentence(text: str, parts: Sequence[Block]) -> Span | None:
-    """Return where the first sentence stands that is no heading."""
+    """Return where the first sentence stands that is no heading.
+
+    Args:
+        text: Of a document.
+        parts: Its blocks, in order.
+    """
     for block in parts:
         if not block.section and (not block.lead or len(parts) == 1):
             return next(sentences(text, block.start, block.end), None)

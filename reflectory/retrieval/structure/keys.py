@@ -115,11 +115,22 @@ def bare_title(title: str) -> str:
 
 
 def initials(words: Sequence[str], *, small: frozenset[str]) -> tuple[str, str]:
-    """Return the first letters of the words, with and without the ``small`` ones."""
+    """Return the first letters of the words, with and without the ``small`` ones.
+
+    Args:
+        words: In order.
+        small: Words such as *of* that an acronym may leave out.
+    """
     every = "".join(word[:1] for word in words)
     return every, "".join(word[:1] for word in words if word not in small)
 
 
 def is_acronym_of(acronym: str, words: Sequence[str], *, small: frozenset[str]) -> bool:
-    """Return whether a key is made of the first letters of the words of another."""
+    """Return whether a key is made of the first letters of the words of another.
+
+    Args:
+        acronym: A key.
+        words: Those of the other key.
+        small: Words such as *of* that an acronym may leave out.
+    """
     return len(acronym) > 1 and acronym in initials(words, small=small)

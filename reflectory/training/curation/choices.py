@@ -67,7 +67,13 @@ class Choices:
         return self.waiting.pop((trajectory, "response", None, 0), None)
 
     def for_cell(self, trajectory: str, level: str, iteration: int) -> CandidateSet | None:
-        """Return the set for the question of a cell."""
+        """Return the set for the question of a cell.
+
+        Args:
+            trajectory: Its id.
+            level: Name of the level.
+            iteration: t, from 0.
+        """
         return self.waiting.pop((trajectory, "answer", level, iteration), None)
 
     def count_rest(self, tallies: Tallies) -> None:
@@ -84,7 +90,12 @@ def beaten(choice: CandidateSet) -> int:
 
 
 def chosen_of(choice: CandidateSet, config: CurationConfig) -> Candidate | str:
-    """Return the candidate to learn, or why there is none."""
+    """Return the candidate to learn, or why there is none.
+
+    Args:
+        choice: Candidates with their grades.
+        config: The thresholds.
+    """
     if choice.what == "answer" and not config.questions:
         return "questions_switched_off"
     if choice.chosen is None:
@@ -107,7 +118,14 @@ def _threshold(choice: CandidateSet, config: CurationConfig) -> float:
 def choice_row(
     trajectory: Trajectory, choice: CandidateSet, config: CurationConfig, prompter: Prompter
 ) -> TrainingRow | str:
-    """Return the row of the chosen candidate, or why there is none."""
+    """Return the row of the chosen candidate, or why there is none.
+
+    Args:
+        trajectory: The loop that the question was practised in.
+        choice: Candidates with their grades.
+        config: The thresholds.
+        prompter: Makes the student's prompt.
+    """
     chosen = chosen_of(choice, config)
     if isinstance(chosen, str):
         return chosen
@@ -128,6 +146,12 @@ def choice_pairs(
     The most informative come first and ``pairs_per_question`` of them are made. What the
     student said itself teaches more than what nobody would have said; of that, what is wrong
     or longer than the chosen one; of that, what lies farthest below it.
+
+    Args:
+        trajectory: The loop that the question was practised in.
+        choice: Candidates with their grades.
+        config: The thresholds, and how many pairs a question gives.
+        prompter: Makes the student's prompt.
     """
     chosen = chosen_of(choice, config)
     if isinstance(chosen, str):

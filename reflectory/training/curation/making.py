@@ -19,12 +19,23 @@ ROUNDING = 1e-9
 
 
 def reaches(value: float | None, threshold: float) -> bool:
-    """Return whether a value is there, is a number, and is at least the threshold."""
+    """Return whether a value is there, is a number, and is at least the threshold.
+
+    Args:
+        value: A grade in [0, 1], or ``None`` or NaN where nobody knows it.
+        threshold: In [0, 1].
+    """
     return value is not None and value >= threshold  # False for NaN
 
 
 def leads_by(better: float, worse: float, distance: float) -> bool:
-    """Return whether one grade exceeds another by at least a distance; False for NaN."""
+    """Return whether one grade exceeds another by at least a distance; False for NaN.
+
+    Args:
+        better: A grade in [0, 1], perhaps NaN.
+        worse: The same.
+        distance: In [0, 1].
+    """
     return better - worse >= distance - ROUNDING
 
 
@@ -44,7 +55,12 @@ def cited_text(answer: Answer) -> str:
 
 
 def problem_of(completion: str, question: str) -> str:
-    """Return why a completion teaches nothing, or an empty text."""
+    """Return why a completion teaches nothing, or an empty text.
+
+    Args:
+        completion: What would be learnt.
+        question: What it answers.
+    """
     if not normalise_answer(completion) or not words_of(completion):
         return "empty"
     return "echo" if token_f1(completion, question) >= ECHO_F1 else ""
@@ -56,7 +72,14 @@ def prompt_messages(
     context: Sequence[Passage],
     extra: Sequence[Passage] = (),
 ) -> tuple[Message, ...]:
-    """Return the student's prompt as a row holds it."""
+    """Return the student's prompt as a row holds it.
+
+    Args:
+        prompter: Makes the student's prompt.
+        question: What is asked.
+        context: Passages, in the order in which they are shown.
+        extra: Passages that the question found besides.
+    """
     messages = messages_of(prompter(question, context, extra))
     return tuple(Message.model_validate(message) for message in messages)
 

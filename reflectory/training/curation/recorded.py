@@ -91,7 +91,14 @@ def response_row(
 def answer_row(
     trajectory: Trajectory, cell: Examination, config: CurationConfig, prompter: Prompter
 ) -> TrainingRow | str:
-    """Return the row of an answer R[j,t], or why it gives none."""
+    """Return the row of an answer R[j,t], or why it gives none.
+
+    Args:
+        trajectory: Where it was recorded.
+        cell: Question, answer and feedback.
+        config: The thresholds.
+        prompter: Makes the student's prompt.
+    """
     if not config.questions:
         return "questions_switched_off"
     if cell.status is not CellStatus.DONE:
@@ -123,7 +130,14 @@ def answer_row(
 def response_pair(
     trajectory: Trajectory, best: Response | None, config: CurationConfig, prompter: Prompter
 ) -> PreferenceRow | str:
-    """Return the pair of the best response over R_0, or why there is none."""
+    """Return the pair of the best response over R_0, or why there is none.
+
+    Args:
+        trajectory: Where both were recorded.
+        best: The better one; ``None`` where nothing was graded.
+        config: The thresholds.
+        prompter: Makes the student's prompt.
+    """
     first = trajectory.responses[0] if trajectory.responses else None
     if first is None or best is None or best.grade is None:
         return "ungraded"

@@ -23,6 +23,10 @@ def steps_for(config: CurationConfig, tools: CurationTools) -> tuple[CurationSte
     What a row has by itself is looked at first, what costs model calls after what costs
     nothing, and what depends on the number of rows last.
 
+    Args:
+        config: Which steps, and their thresholds.
+        tools: Models and tokenizers that some steps need.
+
     Raises:
         UserError: A step lacks a tool that it needs.
     """

@@ -114,6 +114,11 @@ async def decided(rows: Sequence[R], reason_for: Callable[[R], str]) -> Outcome[
 
 
 def sorted_out(rows: Sequence[R], reasons: Sequence[str]) -> Outcome[R]:
-    """Return the rows without a reason as kept, and the others counted by it."""
+    """Return the rows without a reason as kept, and the others counted by it.
+
+    Args:
+        rows: Any number.
+        reasons: One per row; empty for a row that is kept.
+    """
     kept = tuple(row for row, reason in zip(rows, reasons, strict=True) if not reason)
     return Outcome(kept, dict(sorted(Counter(filter(None, reasons)).items())))

@@ -55,6 +55,10 @@ _TEXTS = (
 def check_instruction(id: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of an instruction, those that are ``None`` left out.
 
+    Args:
+        id: The kind of instruction, as IFEval names it.
+        parameters: Its parameters; those that are not needed may be ``None``.
+
     Raises:
         UserError: There is no such kind, or a parameter is missing, unknown or of a wrong type.
     """

@@ -91,7 +91,12 @@ class FollowingAccuracy(Record):
 
 
 def follows(response: str, instruction: Instruction) -> bool:
-    """Return whether a response follows an instruction as it is; a blank one follows none."""
+    """Return whether a response follows an instruction as it is; a blank one follows none.
+
+    Args:
+        response: What was answered.
+        instruction: What can be checked in it.
+    """
     return bool(response.strip()) and bool(
         CHECKS[instruction.id](response, **instruction.parameters)
     )
