@@ -102,6 +102,10 @@ class RunConfig(Settings):
     def from_dict(cls, data: Any, *, source: str = "configuration") -> Self:
         """Build a configuration from plain data.
 
+        Args:
+            data: Fields by name, as YAML gives them.
+            source: Where they came from, for the message.
+
         Raises:
             ConfigError: With every problem that the data has.
         """

@@ -200,6 +200,10 @@ class ModelPool:
         """Return the model of ``spec``, loading it when it is the first to be asked for.
 
         May be called from several threads; raises what :func:`resolve_model` raises.
+
+        Args:
+            spec: As for :func:`resolve_model`.
+            adapter: The folder of an adapter that stands beside it.
         """
         if not isinstance(spec, str):
             return resolve_model(spec, adapter=adapter, remote=self._remote)
@@ -213,6 +217,10 @@ class ModelPool:
         """Close a model with an adapter that is not needed any more, as after a round.
 
         The base model stays. Nothing happens when it was never loaded.
+
+        Args:
+            spec: As it was asked for.
+            adapter: The adapter's folder.
         """
         with self._lock:
             model = self._models.pop(self._key(spec, adapter), None)
