@@ -79,7 +79,7 @@ def _figure_of(drawn: Any) -> Figure:
         figure = drawn.get_figure(root=True)
         if isinstance(figure, Figure):
             return figure
-    elif isinstance(drawn, Iterable):
+    elif isinstance(drawn, Iterable) and not isinstance(drawn, str | bytes):
         for part in getattr(drawn, "flat", drawn):
             return _figure_of(part)
     raise UserError(
