@@ -288,5 +288,5 @@ class _Elsewhere:
 
     path = Path("calls.sqlite")
 
-    def get(self, key: str) -> None:
+    def recall(self, key: str, **call: Any) -> None:
         """Know nothing; the keeper is asked in the call's flight."""

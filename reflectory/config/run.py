@@ -51,6 +51,8 @@ class RunConfig(Settings):
         checkpoints: Where it is kept where each loop stands: empty for a file in the run
             directory, ``postgresql://USER@HOST/DATABASE``, or ``env:NAME`` for the
             address in a variable.
+        cache: Folder of a call cache that several runs share; empty for none. Each run has
+            its own besides.
         budget: How much the run may use.
         cluster: Whether the loops are computed here or by workers on a Ray cluster.
         remote: How models on servers are called; it changes nothing of what they are asked.
@@ -74,6 +76,7 @@ class RunConfig(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32", "int8"] = "auto"
     concurrency: int = Field(default=8, ge=1, le=10_000)
     checkpoints: str = ""
+    cache: str = ""
     budget: BudgetConfig = BudgetConfig()
     cluster: ClusterConfig = ClusterConfig()
     remote: RemoteConfig = RemoteConfig()
@@ -158,6 +161,8 @@ class RunConfig(Settings):
             changes[name] = anchor_model(getattr(self, name))
         if isinstance(self.instructions, str) and self.instructions:
             changes["instructions"] = anchor(self.instructions)
+        if self.cache:
+            changes["cache"] = anchor(self.cache)
         for name in ("teacher_adapter", "student_adapter"):
             if getattr(self, name) is not None:
                 changes[name] = anchor(getattr(self, name))

@@ -17,6 +17,7 @@ from reflectory.runs.manifest import Manifest
 NEUTRAL_FIELDS = frozenset(
     {
         "budget",
+        "cache",
         "candidates",
         "checkpoints",
         "cluster",

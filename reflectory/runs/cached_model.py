@@ -97,7 +97,9 @@ class CachedModel(WrappedModel):
         if notes is not None:
             notes.key, notes.cached = key, True
         while True:
-            recorded = self._cache.get(key)
+            recorded = self._cache.recall(
+                key, kind=kind, role=request.role, model=self.fingerprint, request=content
+            )
             if recorded is not None:
                 self.hits += 1
                 return self._parse(recorded, answer_type)

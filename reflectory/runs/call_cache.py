@@ -49,7 +49,8 @@ CREATE TABLE calls (
     created REAL NOT NULL
 )
 """
-_ADDITION = """
+_ADDITIONS = (
+    """
 CREATE TABLE IF NOT EXISTS pruned (
     role TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -60,19 +61,22 @@ CREATE TABLE IF NOT EXISTS pruned (
     seconds REAL NOT NULL,
     PRIMARY KEY (role, model)
 ) WITHOUT ROWID
-"""
-"""A table that came later: the sums of calls that were pruned. Files without it get it, and
-versions that do not know it work on."""
+""",
+    "CREATE TABLE IF NOT EXISTS lent (key TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+"""Tables that came later: the sums of calls that were pruned, and the keys of those that another
+run made. Files without them get them, and versions that do not know them work on."""
 _MADE = """
     SELECT CAST(role AS TEXT) AS role, CAST(model AS TEXT) AS model, 1 AS calls, prompt_tokens,
     reused_tokens, completion_tokens, seconds
-    FROM calls
+    FROM calls WHERE key NOT IN (SELECT key FROM lent)
     UNION ALL
     SELECT CAST(role AS TEXT), CAST(model AS TEXT), calls, prompt_tokens, reused_tokens,
     completion_tokens, seconds
     FROM pruned
 """
-"""Every call that was ever made, those that were pruned included: what they cost is spent."""
+"""Every call that was ever made here, those that were pruned included: what they cost is
+spent."""
 _PAGE = 100
 """Calls that :meth:`CallCache.iterate` holds in memory at a time."""
 
@@ -89,6 +93,8 @@ class CallCache:
 
     Args:
         path: The file; made when it is not there. Its folder exists.
+        shared: Another cache, which several runs have in common
+            (:mod:`reflectory.runs.shared_cache`); closed with this one.
 
     Raises:
         RunDirectoryError: The file is of a newer schema or some other database.
@@ -96,8 +102,9 @@ class CallCache:
         StorageError: The file cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, shared: CallCache | None = None) -> None:
         self.path = Path(path)
+        self._shared = shared
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = open_database(
             self.path,
@@ -107,7 +114,8 @@ class CallCache:
             remedy=_REMEDY,
         )
         with self._use() as connection:
-            connection.execute(_ADDITION)
+            for statement in _ADDITIONS:
+                connection.execute(statement)
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
@@ -128,6 +136,33 @@ class CallCache:
         with self._use() as connection:
             row = connection.execute("SELECT response FROM calls WHERE key = ?", (key,)).fetchone()
         return None if row is None else self._read(row[0])
+
+    def recall(
+        self, key: str, *, kind: str, role: str, model: str, request: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the recorded response, also where only the shared cache has it.
+
+        What another run made is kept here from then on, so that this run can be
+        read and resumed without the shared cache; it counts as none of its calls.
+
+        Args:
+            key: Content hash of model, kind and request.
+            kind: ``complete`` or ``score``.
+            role: Who asks and what for.
+            model: Fingerprint of the model that is asked.
+            request: What it is given, as for :meth:`put`.
+
+        Raises:
+            StorageError: The file cannot be written.
+            IntegrityError: A file is damaged.
+        """
+        found = self.get(key)
+        if found is not None or self._shared is None:
+            return found
+        found = self._shared.get(key)
+        if found is not None:
+            self._keep(key, kind, role, model, request, found, 0.0, lent=True)
+        return found
 
     def put(
         self,
@@ -161,6 +196,32 @@ class CallCache:
                 recorded before stays valid.
             IntegrityError: The file is damaged.
         """
+        is_new = self._keep(key, kind, role, model, request, response, seconds)
+        if is_new and self._shared is not None:
+            self._shared.put(
+                key,
+                kind=kind,
+                role=role,
+                model=model,
+                request=request,
+                response=response,
+                seconds=seconds,
+            )
+        return is_new
+
+    def _keep(
+        self,
+        key: str,
+        kind: str,
+        role: str,
+        model: str,
+        request: Mapping[str, Any],
+        response: Mapping[str, Any],
+        seconds: float,
+        *,
+        lent: bool = False,
+    ) -> bool:
+        """Write a call into this file, unless it is there; ``lent`` when another run made it."""
         usage = response.get("usage", {})
         with self._use() as connection, transaction(connection):
             if connection.execute("SELECT 1 FROM calls WHERE key = ?", (key,)).fetchone():
@@ -187,6 +248,8 @@ class CallCache:
                     time.time(),
                 ),
             )
+            if lent:
+                connection.execute("INSERT OR IGNORE INTO lent (key) VALUES (?)", (key,))
         return True
 
     @staticmethod
@@ -311,6 +374,8 @@ class CallCache:
 
     def close(self) -> None:
         """Put everything on the disk and close the file; closing twice is fine."""
+        if self._shared is not None:
+            self._shared.close()
         with self._lock, database_errors(self.path, remedy=_REMEDY):
             if self._connection is not None:
                 connection, self._connection = self._connection, None

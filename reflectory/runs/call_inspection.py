@@ -205,7 +205,7 @@ def prune_calls(cache: CallCache, which: CallFilter) -> Pruned:
     Finished trajectories need none of them.
 
     Args:
-        cache: The cache of a run directory whose lock the caller holds.
+        cache: The cache of a run directory whose lock the caller holds, or a shared one.
         which: The calls to take out.
 
     Raises:
@@ -217,7 +217,8 @@ def prune_calls(cache: CallCache, which: CallFilter) -> Pruned:
         with transaction(connection):
             connection.execute(
                 "INSERT INTO pruned SELECT role, model, count(*), "
-                f"{_SUMS} FROM calls WHERE {condition} GROUP BY role, model"
+                f"{_SUMS} FROM calls WHERE {condition} AND key NOT IN (SELECT key FROM lent)"
+                " GROUP BY role, model"
                 " ON CONFLICT (role, model) DO UPDATE SET calls = calls + excluded.calls,"
                 " prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
                 " reused_tokens = reused_tokens + excluded.reused_tokens,"
@@ -226,6 +227,7 @@ def prune_calls(cache: CallCache, which: CallFilter) -> Pruned:
                 values,
             )
             calls = connection.execute(f"DELETE FROM calls WHERE {condition}", values).rowcount
+            connection.execute("DELETE FROM lent WHERE key NOT IN (SELECT key FROM calls)")
             segments = connection.execute(
                 "DELETE FROM segments WHERE id NOT IN (SELECT json_extract(part.value, '$.text')"
                 " FROM calls, json_each(calls.request, '$.segments') AS part)"

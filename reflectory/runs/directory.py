@@ -21,6 +21,7 @@ from reflectory.runs.call_cache import CallCache
 from reflectory.runs.files import remove_temporaries, storage_errors, write_atomic
 from reflectory.runs.lock import FolderLock
 from reflectory.runs.manifest import Manifest, ModelRecord, build_manifest
+from reflectory.runs.shared_cache import open_shared
 from reflectory.runs.trajectories import TrajectoryStore
 from reflectory.types import Trajectory
 
@@ -133,7 +134,8 @@ class RunDirectory:
             if previous is not None:
                 refuse_other(folder, previous, config, identity)
             remove_temporaries(folder)
-            calls = CallCache(folder / "calls.sqlite")
+            shared = open_shared(config.cache, folder) if config.cache else None
+            calls = CallCache(folder / "calls.sqlite", shared=shared)
             stack.callback(calls.close)
             trajectories = TrajectoryStore(folder / "trajectories.jsonl")
             manifest = build_manifest(
