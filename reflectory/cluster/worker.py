@@ -13,6 +13,7 @@ from reflectory.cluster.budget import LedgerDoor, SharedLedger, prices_of
 from reflectory.cluster.calls import CallDesk, DeskModel, Exchange
 from reflectory.cluster.said import describe_error
 from reflectory.config import BudgetConfig, RemoteConfig
+from reflectory.config.remote import ModelLimits
 from reflectory.driver import check_instruction, drive
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
@@ -190,10 +191,18 @@ def share_of(remote: RemoteConfig, workers: int) -> RemoteConfig:
     def part(bound: int | None) -> int | None:
         return None if bound is None else max(1, bound // workers)
 
+    bounds = set(ModelLimits.model_fields)
+    everybody = remote.model_dump(include=bounds)
+    own = {
+        model: limits.model_dump(exclude_unset=True)  # the rest stays as for all
+        for model, limits in remote.limits.items()
+    }
     return remote.model_copy(
         update={
-            "max_concurrency": part(remote.max_concurrency),
-            "requests_per_minute": part(remote.requests_per_minute),
-            "tokens_per_minute": part(remote.tokens_per_minute),
+            **{name: part(bound) for name, bound in everybody.items()},
+            "limits": {
+                model: ModelLimits(**{name: part(bound) for name, bound in named.items()})
+                for model, named in own.items()
+            },
         }
     )

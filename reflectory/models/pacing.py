@@ -14,12 +14,21 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 WINDOW_S = 60.0
 _LAG_S = 1.0
 """A request that is not answered yet is taken to have arrived within this time."""
 
+_LIMIT_HEADERS = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    *(
+        (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+        for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 
 
@@ -154,20 +163,24 @@ class Pacer:
                 self._tokens -= departure.tokens
 
 
-def exhausted_for_s(headers: Mapping[str, Any]) -> float:
+def exhausted_for_s(headers: Mapping[str, Any], *, now: datetime | None = None) -> float:
     """Return the seconds until a server lets anything through again, by its headers.
 
     Args:
         headers: Of a response, names in lower case; OpenAI's names, which others use too
-            (``x-ratelimit-remaining-requests``, ``x-ratelimit-reset-requests``).
+            (``x-ratelimit-remaining-requests``, ``x-ratelimit-reset-requests`` with a
+            duration), or Anthropic's (``anthropic-ratelimit-requests-remaining``,
+            ``anthropic-ratelimit-requests-reset`` with a moment).
+        now: What moments are counted from, with a time zone.
 
     Returns:
         0 unless the server says that nothing remains, and for how long.
     """
     longest = 0.0
-    for kind in ("requests", "tokens"):
-        if str(headers.get(f"x-ratelimit-remaining-{kind}", "")).strip() == "0":
-            longest = max(longest, _seconds(str(headers.get(f"x-ratelimit-reset-{kind}", ""))))
+    for remaining, reset in _LIMIT_HEADERS:
+        if str(headers.get(remaining, "")).strip() == "0":
+            said = str(headers.get(reset, ""))
+            longest = max(longest, _seconds(said) or _seconds_until(said, now))
     return longest
 
 
@@ -182,3 +195,15 @@ def _seconds(text: str) -> float:
     except ValueError:
         return 0.0
     return sum(p * s for p, s in zip(parts, (3600.0, 60.0, 1.0, 0.001), strict=True))
+
+
+def _seconds_until(text: str, now: datetime | None) -> float:
+    """Return the seconds until a moment such as ``2026-01-31T12:00:00Z``; 0 for what is none."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, min(seconds, 86_400.0))

@@ -247,7 +247,7 @@ class ModelPool:
             dtype=self._dtype,
             adapter=adapter,
             progress=self._progress,
-            remote=self._remote,
+            remote=None if self._remote is None else self._remote.of(spec),
         )
 
     def _canonical(self, spec: str) -> str:

@@ -2,17 +2,20 @@
 
 import asyncio
 import itertools
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import run_virtually
 
+from reflectory.cluster.worker import share_of
 from reflectory.config import RemoteConfig
 from reflectory.errors import BackendError
 from reflectory.models.gate import Calling, Gate
 from reflectory.models.pacing import Pacer, exhausted_for_s
 from reflectory.models.protocol import Completion, Usage
+from reflectory.models.resolve import ModelPool
 
 CALL = st.fixed_dictionaries(
     {
@@ -227,3 +230,62 @@ def test_no_header_breaks_it(remaining, reset):
     headers = {"x-ratelimit-remaining-tokens": remaining, "x-ratelimit-reset-tokens": reset}
     assert 0.0 <= exhausted_for_s(headers) < float("inf")
     assert exhausted_for_s({**headers, "x-ratelimit-remaining-tokens": "0"}) < float("inf")
+
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"requests-remaining": "0", "requests-reset": "2026-01-31T12:00:20Z"}, 20.0),
+        ({"requests-remaining": "3", "requests-reset": "2026-01-31T12:00:20Z"}, 0.0),
+        ({"input-tokens-remaining": "0", "input-tokens-reset": "2026-01-31T12:01:00+00:00"}, 60.0),
+        ({"output-tokens-remaining": 0, "output-tokens-reset": "2026-01-31T13:00:30+01:00"}, 30.0),
+        ({"tokens-remaining": "0", "tokens-reset": "2026-01-31T11:59:00Z"}, 0.0),
+        ({"tokens-remaining": "0", "tokens-reset": "2026-01-31T12:00:05"}, 5.0),
+        ({"tokens-remaining": "0", "tokens-reset": "9999-12-31T00:00:00Z"}, 86_400.0),
+        ({"tokens-remaining": "0", "tokens-reset": "soon"}, 0.0),
+        ({"tokens-remaining": "0"}, 0.0),
+    ],
+)
+def test_anthropics_headers_are_read_as_moments(headers, seconds):
+    named = {f"anthropic-ratelimit-{name}": value for name, value in headers.items()}
+    assert exhausted_for_s(named, now=NOW) == pytest.approx(seconds)
+
+
+@given(st.text(max_size=30) | st.datetimes().map(str))
+def test_no_moment_breaks_it(reset):
+    headers = {
+        "anthropic-ratelimit-tokens-remaining": "0",
+        "anthropic-ratelimit-tokens-reset": reset,
+    }
+    assert 0.0 <= exhausted_for_s(headers) <= 86_400.0 * 366
+
+
+def test_a_model_has_limits_of_its_own():
+    remote = RemoteConfig.model_validate(
+        {
+            "requests_per_minute": 60,
+            "tokens_per_minute": 1000,
+            "limits": {"openai:small": {"requests_per_minute": 600, "tokens_per_minute": None}},
+        }
+    )
+    small, other = remote.of("openai:small"), remote.of("openai:large")
+    assert (small.requests_per_minute, small.tokens_per_minute) == (600, None)
+    assert small.max_concurrency == remote.max_concurrency
+    assert (other.requests_per_minute, other.tokens_per_minute) == (60, 1000)
+    third = share_of(remote, 3)
+    assert third.of("openai:small").requests_per_minute == 200
+    assert third.of("openai:small").tokens_per_minute is None
+    assert third.of("openai:large").requests_per_minute == 20
+    assert third.of("openai:small").max_concurrency == 5
+
+
+def test_the_pool_gives_each_named_model_its_own_limits(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("REFLECTORY_FORBID_MODELS", "0")  # it is made, and never asked
+    remote = RemoteConfig.model_validate({"limits": {"openai:small": {"max_concurrency": 2}}})
+    pool = ModelPool(remote=remote)
+    found = {name: pool.get(f"openai:{name}") for name in ("small", "large")}
+    assert {n: m._remote.max_concurrency for n, m in found.items()} == {"small": 2, "large": 16}
