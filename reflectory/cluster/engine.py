@@ -13,6 +13,9 @@ from reflectory.background import BACKGROUND
 from reflectory.cluster.budget import price_list
 from reflectory.cluster.crew import Crew, WorkerLost
 from reflectory.cluster.runtime import (
+    BudgetDoor,
+    KeeperDoor,
+    end_keepers,
     hire_worker,
     lost_errors,
     pack,
@@ -83,18 +86,25 @@ class ClusterRunner:
 
         Raises:
             UserError: Ray is not installed, ``concurrency`` is below 1, something that
-                the loop names is not there, or the workers differ.
+                the loop names is not there, a shared cache is named, or the workers differ.
             RunDirectoryError: The run directory does not fit.
             StorageError: The disk is full; what is finished is kept.
             RunStopped: There are no workers, or a budget is spent; it can go on later.
         """
         if concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
+        if self._settings is not None and self._settings.cache:
+            raise UserError(
+                "a cluster's workers have no shared call cache",
+                hint="leave `cache` empty; the workers of a run share its own calls",
+            )
         if output is not None:
             # Before models are loaded everywhere.
             await asyncio.to_thread(refuse_foreign, Path(output))
         async with AsyncExitStack() as stack:
             ray = stack.enter_context(ray_cluster(self._cluster))
+            keepers: list[KeeperDoor | BudgetDoor] = []
+            stack.callback(end_keepers, ray, keepers)  # after the workers, who visit them
             budget = self._settings.budget if self._settings else BudgetConfig()
             terms = Terms(pack(ray, self._make_loop), self._cluster.workers, budget)
             crew = self.crew = Crew(
@@ -110,8 +120,10 @@ class ClusterRunner:
             if output is not None:
                 directory = session.use_directory(stack, Path(output), retry_failed)
                 keeper = start_keeper(ray, directory.calls.path)
+                keepers.append(keeper)
             if budget.limits:
                 ledger = start_ledger(ray, budget, session.spent_before())
+                keepers.append(ledger)
             crew.begin(keeper, ledger)
             limit = concurrency * self._cluster.workers
             async with aclosing(run_many(items, session.trajectory_for, concurrency=limit)) as done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
@@ -148,16 +148,16 @@ class KeeperDoor:
     """
 
     def __init__(self, actor: Any) -> None:
-        self._actor = actor
+        self.actor = actor
 
     async def __call__(self, visit: Visit) -> Answers:
         """Visit the keeper; a keeper that is being started again is waited for."""
-        said: Awaitable[Answers] = self._actor.exchange.remote(visit)
+        said: Awaitable[Answers] = self.actor.exchange.remote(visit)
         return await said
 
     def forget(self, worker: str) -> None:
         """Tell the keeper that a worker died, and wait for nothing."""
-        self._actor.forget.remote(worker)
+        self.actor.forget.remote(worker)
 
 
 class BudgetDoor:
@@ -168,24 +168,24 @@ class BudgetDoor:
     """
 
     def __init__(self, actor: Any) -> None:
-        self._actor = actor
+        self.actor = actor
 
     async def reserve(
         self, worker: str, number: int, tokens: int, cost: float | None
     ) -> dict[str, Any] | None:
         """Hold what a call may use."""
-        said: Awaitable[dict[str, Any] | None] = self._actor.reserve.remote(
+        said: Awaitable[dict[str, Any] | None] = self.actor.reserve.remote(
             worker, number, tokens, cost
         )
         return await said
 
     def settle(self, worker: str, number: int, tokens: int, cost: float | None) -> None:
         """Tell what it did use, and wait for nothing."""
-        self._actor.settle.remote(worker, number, tokens, cost)
+        self.actor.settle.remote(worker, number, tokens, cost)
 
     def forget(self, worker: str) -> None:
         """Tell the keeper that a worker died, and wait for nothing."""
-        self._actor.forget.remote(worker)
+        self.actor.forget.remote(worker)
 
 
 def start_keeper(ray: Any, path: Path) -> KeeperDoor:
@@ -206,6 +206,18 @@ def start_ledger(ray: Any, limits: BudgetConfig, before: Spent) -> BudgetDoor:
     """
     options = {**_beside_this_process(ray), "max_concurrency": _MOST_WAITING}
     return BudgetDoor(ray.remote(LedgerKeeper).options(**options).remote(limits, before))
+
+
+def end_keepers(ray: Any, doors: list[KeeperDoor | BudgetDoor]) -> None:
+    """End the keepers' processes; a cluster that was there before this run outlives it.
+
+    What was recorded is in the file. Left to themselves they would live until this process
+    lets go of the last handle, which whatever ended the run may hold.
+    """
+    for door in doors:
+        with suppress(ray.exceptions.RayError, ValueError):  # it is gone already
+            ray.kill(door.actor, no_restart=True)
+    doors.clear()
 
 
 def _beside_this_process(ray: Any) -> dict[str, Any]:

@@ -96,6 +96,20 @@ def recorded_in(run):
         return connection.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
 
 
+def keepers_in(cluster):
+    """Return the processes that keep calls or a budget on the nodes of a cluster."""
+    lines = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    nodes = {n.all_processes["raylet"][0].process.pid for n in cluster.list_all_nodes()}
+    return [
+        int(line.split()[0])
+        for line in lines
+        if ("ray::CallKeeper" in line or "ray::LedgerKeeper" in line)
+        and int(line.split()[1]) in nodes
+    ]
+
+
 # Before those that share a cluster: a process is connected to one at a time.
 def test_a_node_that_is_killed_in_the_middle_loses_nothing(tmp_path, alone):
     run, log = tmp_path / "run", tmp_path / "log"
@@ -161,15 +175,7 @@ def test_the_keeper_of_calls_is_killed_and_knows_everything_afterwards(cluster, 
     for trajectory in stream:
         found.append(trajectory)
         if len(found) == 3:
-            names = subprocess.run(
-                ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-            ).stdout.splitlines()
-            nodes = {n.all_processes["raylet"][0].process.pid for n in cluster.list_all_nodes()}
-            keepers = [
-                int(line.split()[0])
-                for line in names
-                if "ray::CallKeeper" in line and int(line.split()[1]) in nodes
-            ]
+            keepers = keepers_in(cluster)
             assert keepers
             # Those of earlier runs may be on their way out; ours was started last.
             os.kill(max(keepers), signal.SIGKILL)
@@ -292,6 +298,30 @@ def test_workers_together_keep_to_a_budget(cluster, tmp_path, alone):
         go_on(60)
     assert by_id(go_on(100_000)) == alone
     assert set(calls_of(log)[0].values()) == {1}
+
+
+@pytest.mark.parametrize("calls", [20, 100_000])
+def test_no_keeper_outlives_its_run_on_a_cluster_that_does(cluster, tmp_path, calls):
+    settings = RunConfig(
+        teacher="object",
+        student="object",
+        embedder="object",
+        loop=make_loop().config,
+        budget=BudgetConfig(calls=calls),
+    )
+    runner = ClusterRunner(make_loop, CLUSTER, settings=settings)
+    stream = runner.stream(read_instructions(ASKED), concurrency=2, output=tmp_path / "run")
+    seen, ended = [], None
+    try:
+        for _ in BACKGROUND.iterate(stream):
+            seen = seen or keepers_in(cluster)
+    except BudgetSpent as error:
+        ended = error  # kept, and with it every frame that has a handle
+    assert (ended is not None) == (calls == 20) and (ended or len(seen) >= 2)
+    give_up = time.monotonic() + 15
+    while keepers_in(cluster) and time.monotonic() < give_up:
+        time.sleep(0.2)
+    assert not keepers_in(cluster)
 
 
 def test_the_command_line_says_what_a_worker_could_not_load(tmp_path):
