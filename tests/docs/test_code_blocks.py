@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_yaml_blocks_are_configurations(block, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(block.code, encoding="utf-8")
     assert RunConfig.load(file) != RunConfig()
+
+
+@pytest.mark.parametrize("block", named(blocks("bash")))
+def test_bash_blocks_are_shell(block):
+    read = subprocess.run(["bash", "-n"], input=block.code, capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
 
 
 def commands_of(code: str) -> list[list[str]]:
