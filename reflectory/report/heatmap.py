@@ -122,9 +122,8 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     undated = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     # TrueType fonts are embedded in PDF and stay text there; in SVG texts are outlines, which
     # look alike everywhere. The salt makes the ids of two runs the same.
-    printed = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": target.stem}
     try:
-        with rc_context(printed):
+        with rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": target.stem}):
             figure.savefig(target, format=suffix[1:], dpi=dpi, metadata=undated[suffix])
     except OSError as error:
         raise StorageError(

@@ -75,7 +75,8 @@ class LiveMatrix:
         interval: float = 0.25,
         display: Display | None = None,
     ) -> None:
-        config = LoopConfig() if loop is None else getattr(loop, "config", loop)
+        given: Any = LoopConfig() if loop is None else loop
+        config: LoopConfig = getattr(given, "config", given)
         self._levels: tuple[str, ...] = config.level_names
         self._epsilon: float | None = config.epsilon
         self._interval = interval

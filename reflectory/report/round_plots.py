@@ -129,12 +129,12 @@ def plot_rounds(
     ax.plot(*zip(*current, strict=True), "--", color=ORANGE, linewidth=1.1, zorder=0)
     for record, found in drawn:
         if found is None:
-            said = ax.annotate(
+            verdict = ax.annotate(
                 DECISIONS.get(record.decision, record.decision),
                 (record.number, 0.02),
                 xycoords=("data", "axes fraction"),
             )
-            said.set(horizontalalignment="center", fontsize=8.5, color=GREY, rotation=90)
+            verdict.set(horizontalalignment="center", fontsize=8.5, color=GREY, rotation=90)
     _samples(ax, [r.decision for r, _ in compared])
     numbers = [r.number for r in rounds]
     ax.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
