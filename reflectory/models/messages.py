@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from reflectory.errors import BackendError
+from reflectory.models.control import without_widespread_control
 from reflectory.models.protocol import Completion, Request, Usage
 from reflectory.models.thinking import split_thinking
 
@@ -17,7 +18,10 @@ _LONGEST_TOKEN = 100
 
 
 def messages_of(request: Request) -> list[BaseMessage]:
-    """Return the prompt as messages; neighbours of one speaker become one message."""
+    """Return the prompt as messages; neighbours of one speaker become one message.
+
+    A server puts its control tokens around them: those spelt out in a segment are broken.
+    """
     from langchain_core.messages import HumanMessage, SystemMessage
 
     kinds = {"system": SystemMessage, "user": HumanMessage}
@@ -25,7 +29,7 @@ def messages_of(request: Request) -> list[BaseMessage]:
     for segment in request.segments:
         if not runs or runs[-1][0] != segment.speaker:
             runs.append((segment.speaker, []))
-        runs[-1][1].append(segment.text)
+        runs[-1][1].append(without_widespread_control(segment.text))
     return [kinds[speaker](content="\n\n".join(texts)) for speaker, texts in runs]
 
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from reflectory.errors import BackendError, ModelError, UserError
 from reflectory.models.adapter_files import AdapterFiles, read_adapter
+from reflectory.models.control import control_tokens_of, without_control
 from reflectory.models.engine.rendering import prompt_text
 from reflectory.models.protocol import (
     Capability,
@@ -133,7 +134,9 @@ class VLLMModel:
             BackendError: As in :meth:`complete`.
         """
         prompt = self._tokens(self._prompt(request, close=True)[0])
-        targets = [self._tokens(text) for text in request.continuations]
+        control = control_tokens_of(self._tokenizer)
+        said = [without_control(text, control) for text in request.continuations]
+        targets = [self._tokens(text) for text in said]
         if not targets or not all(targets):
             raise UserError("nothing to score", hint="give continuations, none of them empty")
         # vLLM tells likelihoods of a prompt only, and always writes a token after it.

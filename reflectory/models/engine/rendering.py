@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from reflectory.errors import ModelError
+from reflectory.models.control import control_tokens_of, without_control
 from reflectory.models.protocol import Segment
 from reflectory.models.thinking import CLOSE, ends_inside_thinking
 
@@ -77,11 +78,17 @@ def prompt_text(tokenizer: Any, segments: Sequence[Segment]) -> str:
     """Return the prompt as one text, up to where the completion begins.
 
     A tokenizer without a chat template gets the segments one after the other
-    with a newline at the end, after the token that its texts begin with.
+    with a newline at the end, after the token that its texts begin with. Control
+    tokens come from the template alone: those spelt out in a segment are broken.
 
     Raises:
         ModelError: The chat template refuses the messages.
     """
+    control = control_tokens_of(tokenizer)
+    segments = [
+        segment.model_copy(update={"text": without_control(segment.text, control)})
+        for segment in segments
+    ]
     if getattr(tokenizer, "chat_template", None):
         system = any(segment.speaker == "system" for segment in segments)
         folds = system and not has_system_role(tokenizer)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from reflectory.errors import UserError
+from reflectory.models.control import control_tokens_of, without_control
 from reflectory.models.engine.rendering import render
 from reflectory.models.engine.virtual import virtual_ids
 from reflectory.models.protocol import (
@@ -268,7 +269,8 @@ def score_rows(
     tokens = virtual_ids(job.virtual) + prompt.token_ids
     rows = []
     for text in request.continuations:
-        targets = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        said = without_control(text, control_tokens_of(tokenizer))
+        targets = tuple(tokenizer(said, add_special_tokens=False)["input_ids"])
         if not targets:
             raise UserError(
                 f"the continuation {text!r} has no tokens to score",
