@@ -38,10 +38,11 @@ class SyntheticWorld:
         ceiling: The student never gets better than this.
 
     Invariants, for t and j from 0:
-        1. skill(t) = min(skill + gain * t, ceiling).
-        2. The score of R[j,t] is clip(skill(t) - j, 0, 1).
-        3. Every similarity is 1, so A[j,t] is that score (Equation 31).
-        4. G[t] = skill(t) / k, at most 1.
+
+    1. skill(t) = min(skill + gain * t, ceiling).
+    2. The score of R[j,t] is clip(skill(t) - j, 0, 1).
+    3. Every similarity is 1, so A[j,t] is that score (Equation 31).
+    4. G[t] = skill(t) / k, at most 1.
     """
 
     skill: float = 1.0

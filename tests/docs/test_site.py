@@ -37,6 +37,10 @@ def test_every_page_stands_in_the_navigation_once():
 
 def test_the_site_fetches_nothing():
     assert SETTINGS["theme"]["font"] is False
+    plugins = [
+        plugin if isinstance(plugin, str) else next(iter(plugin)) for plugin in SETTINGS["plugins"]
+    ]
+    assert plugins == ["search", "mkdocstrings"]  # Material's "offline" fetches a script
     own = [*SETTINGS.get("extra_css", []), *SETTINGS.get("extra_javascript", [])]
     assert all((DOCS / file).is_file() for file in own)
     assert "://" not in (DOCS / "site.css").read_text("utf-8")
