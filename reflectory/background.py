@@ -8,8 +8,11 @@ cell), the coroutine runs on this background loop while the caller waits.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
@@ -18,6 +21,17 @@ from reflectory.errors import UserError
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
+
+
+def _without_widgets() -> None:
+    """Keep tqdm, which the models' libraries import, from asking a notebook for ipywidgets.
+
+    It does so once, when it is first imported there; nothing of this package needs them.
+    """
+    if "ipykernel.zmqshell" in sys.modules:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")
+            importlib.import_module("tqdm.auto")
 
 
 class BackgroundLoop:
@@ -104,6 +118,7 @@ class BackgroundLoop:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
+                _without_widgets()
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="reflectory", daemon=True

@@ -20,6 +20,7 @@ from reflectory.models.device import DeviceName, choose_device
 from reflectory.models.progress import Progress
 from reflectory.models.protocol import Embedder, content_hash
 from reflectory.models.provider_errors import identity_of, secrets_of, translated
+from reflectory.models.quiet import no_progress_bars
 from reflectory.models.store import check_allowed, sha256_of
 from reflectory.models.token_vectors import TokenVectors, encode_tokens, no_tokens
 from reflectory.models.torch_thread import in_torch_thread, run_in_torch_thread
@@ -143,12 +144,13 @@ class SentenceTransformerEmbedder:
             from sentence_transformers import SentenceTransformer
 
             try:
-                self._model = SentenceTransformer(
-                    str(self._folder),
-                    device=str(self._device),
-                    local_files_only=True,
-                    model_kwargs={"dtype": getattr(torch, self._dtype)},
-                )
+                with no_progress_bars():
+                    self._model = SentenceTransformer(
+                        str(self._folder),
+                        device=str(self._device),
+                        local_files_only=True,
+                        model_kwargs={"dtype": getattr(torch, self._dtype)},
+                    )
             except (OSError, ValueError, KeyError, ImportError) as error:
                 raise ModelError(
                     f"the embedder in {self._folder} cannot be loaded: {error}",

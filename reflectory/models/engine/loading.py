@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from reflectory.errors import ModelError
 from reflectory.models.adapter_files import AdapterFiles, file_hash, read_adapter
 from reflectory.models.engine.peft_model import merge_adapter as merge_adapter
+from reflectory.models.quiet import no_progress_bars
 
 BASE_FILE = "reflectory.json"
 """Written beside an adapter by training; its ``base_fingerprint`` names the base."""
@@ -63,7 +64,7 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _as_model_error(folder), _silent_loading():
+    with _as_model_error(folder), no_progress_bars():
         return AutoTokenizer.from_pretrained(folder)
 
 
@@ -75,7 +76,7 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    with _as_model_error(folder), _silent_loading():
+    with _as_model_error(folder), no_progress_bars():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         return model.to(device).eval()
 
@@ -238,25 +239,10 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        with _silent_loading():
+        with no_progress_bars():
             return Path(snapshot_download(repository, allow_patterns=list(_DECIDES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ModelError(
             f"the model {repository!r} is neither a folder nor to be had from the hub: {error}",
             hint="check the name and the connection, or give the folder of a downloaded model",
         ) from error
-
-
-@contextmanager
-def _silent_loading() -> Iterator[None]:
-    """Switch the libraries' progress bars off and then back to what they were."""
-    from transformers.utils import logging
-
-    if not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
