@@ -28,7 +28,7 @@ class ShownEvaluation:
 
         from reflectory.report.evaluation_table import evaluation_text
 
-        console = Console(file=io.StringIO(), width=100, color_system=None)
+        console = Console(file=io.StringIO(), width=100, color_system=None, force_jupyter=False)
         with console.capture() as captured:
             console.print(evaluation_text(self.report))
         return captured.get()

@@ -101,7 +101,7 @@ def sheet_text(sheet: Sheet, *, width: int = 100) -> str:
     """
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     with console.capture() as captured:
         console.print(sheet_rich(sheet))
     return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))

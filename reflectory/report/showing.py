@@ -68,7 +68,7 @@ def text_of(record: Any, *, width: int = 100) -> str:
         return sheet_text(sheet_of(record), width=width)
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     with console.capture() as captured:
         console.print(rich_of(record))
     return captured.get()

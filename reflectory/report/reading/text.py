@@ -71,7 +71,7 @@ def plain_text(trajectory: Trajectory, *, width: int = 100) -> str:
     """
     from rich.console import Console
 
-    console = Console(width=width, color_system=None, force_terminal=False)
+    console = Console(width=width, color_system=None, force_terminal=False, force_jupyter=False)
     with console.capture() as captured:
         console.print(trajectory_text(trajectory, width=width))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
