@@ -19,6 +19,7 @@ from reflectory.evaluation import general
 from reflectory.models import defaults, embedders
 from reflectory.models.local import LocalModel
 from reflectory.models.protocol import Completion, Request, ScoreRequest, Scores, TokenScores, Usage
+from reflectory.models.quiet import no_progress_bars
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.testing.tiny import save_tiny_model
 
@@ -30,7 +31,8 @@ def _tiny(*_: object) -> SimpleNamespace:
     """Return the record of the tiny model, as of one that was fetched."""
     folder = Path(tempfile.gettempdir(), f"reflectory-tiny-{os.getpid()}")
     if not folder.exists():
-        save_tiny_model(folder, context_window=4096)
+        with no_progress_bars():
+            save_tiny_model(folder, context_window=4096)
     return SimpleNamespace(path=folder)
 
 

@@ -1,5 +1,6 @@
 """Runs a notebook of the examples in a folder, for the tests with and without real models."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,15 @@ def execute(notebook: Path, folder: Path, *, doubles: bool, timeout_s: int) -> A
     return content
 
 
-def shown(content: Any) -> list[dict[str, Any]]:
-    """Return what the cells of a notebook show, by MIME type, without what they print."""
-    outputs = [o for cell in content.cells for o in cell.get("outputs", [])]
-    return [output["data"] for output in outputs if "data" in output]
+def check(content: Any) -> None:
+    """Fail where a notebook that was run shows too little, an empty box, or a library's noise."""
+    cells = [cell for cell in content.cells if cell["source"] != DOUBLES]
+    outputs = [o for cell in cells for o in cell.get("outputs", [])]
+    noise = [o["text"] for o in outputs if o["output_type"] == "stream" and o["name"] == "stderr"]
+    assert not noise, noise
+    seen = [output["data"] for output in outputs if "data" in output]
+    assert sum("text/html" in data or "image/png" in data for data in seen) >= 3
+    for data in seen:
+        if "text/html" in data:
+            text = re.sub(r"<style.*?</style>|<[^>]+>", "", data["text/html"], flags=re.DOTALL)
+            assert text.strip(), data["text/html"][:200]

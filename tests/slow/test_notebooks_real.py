@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "docs"))
-from notebooks import NOTEBOOKS, execute, shown
+from notebooks import NOTEBOOKS, check, execute
 
 pytestmark = pytest.mark.slow
 
@@ -15,5 +15,4 @@ WITH_MODELS = [path for path in NOTEBOOKS if path.stem != "alignment_matrix"]
 
 @pytest.mark.parametrize("notebook", WITH_MODELS, ids=lambda path: path.stem)
 def test_notebooks_run_with_real_models(notebook, tmp_path):
-    content = execute(notebook, tmp_path, doubles=False, timeout_s=1200)
-    assert sum("text/html" in data or "image/png" in data for data in shown(content)) >= 3
+    check(execute(notebook, tmp_path, doubles=False, timeout_s=1200))
