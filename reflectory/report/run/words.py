@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reflectory.report.evaluation_words import counted, duration, listed, number
+from reflectory.report.evaluation_words import counted, duration, number
 from reflectory.report.run.facts import RunFacts
 from reflectory.report.run.loops import LoopFacts
 from reflectory.report.run.rounds import RoundFacts
@@ -31,7 +31,8 @@ def headline(facts: RunFacts) -> list[str]:
     said[0] += "."
     for name, found in facts.parts:
         if sentence := gain(found):
-            said.append(f"{name.capitalize()}: {sentence}" if name else sentence)
+            whole = f"{name}: {sentence}" if name else sentence
+            said.append(whole[0].upper() + whole[1:])
     said += [f"Round {r.number}: {decision(r)}" for r in facts.rounds if r.record is not None]
     return said
 
@@ -114,8 +115,3 @@ def cost(value: float | None) -> str:
 def shade(value: float) -> int:
     """Return the step of the colour scale that a value of A has, from 0 to 10."""
     return min(max(int(value * 10 + 0.5), 0), 10)
-
-
-def names(found: list[str]) -> str:
-    """Return names in a sentence; ``none`` without any."""
-    return listed(found) if found else "none"
