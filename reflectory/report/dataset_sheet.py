@@ -96,7 +96,9 @@ def _tallies(manifest: DatasetManifest) -> Iterable[tuple[str, ...]]:
     if manifest.derivation is not None:
         found["candidates"] = manifest.derivation.tally
     for name, tally in found.items():
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in tally.refused.items())
+        reasons = ", ".join(
+            f"{number:,} {reason.replace('_', ' ')}" for reason, number in tally.refused.items()
+        )
         yield name.replace("_", " "), f"{tally.seen:,}", f"{tally.accepted:,}", reasons or "-"
 
 

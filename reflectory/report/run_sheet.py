@@ -20,11 +20,12 @@ def run_sheet(run: OpenedRun) -> Sheet:
     """Return counts, models, how loops stopped, calls by role, rounds, and the mean of A."""
     manifest, store = run.manifest, run.trajectories
     state = "finished" if manifest.finished else "not finished"
-    lines = [
-        f"{store.done:,} loops done, {store.failed:,} failed; {state}, last written "
-        f"{manifest.updated}"
-    ]
-    if run.rounds:
+    count = f"{store.done:,} loops done, {store.failed:,} failed"
+    rounds = len(run.rounds)
+    if rounds and not store:
+        count = f"{rounds} round{'s' * (rounds != 1)}"
+    lines = [f"{count}; {state}, last written {manifest.updated}"]
+    if rounds:
         lines.append("the loops of a round are a run of their own: loops_of_round(number)")
     if manifest.sessions and manifest.sessions[-1].device:
         lines.append(f"on {_device(manifest.sessions[-1].device)}")
