@@ -157,10 +157,29 @@ def read_report(path: Path) -> EvaluationReport:
             hint="give the run directory of a finished `reflectory evaluate`",
         ) from error
     except ValidationError as error:
+        _refuse_newer(file)
         raise UserError(
             f"{file} is no report of an evaluation: {error.errors()[0]['msg']}",
             hint="give the run directory of a finished `reflectory evaluate`",
         ) from error
+
+
+def _refuse_newer(file: Path) -> None:
+    """Say of a report that could not be read whether a later version wrote it."""
+    import json
+
+    from reflectory.evaluation.records import SCHEMA_VERSION
+
+    try:
+        data = json.loads(file.read_bytes())
+    except ValueError:
+        return
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema version {version}, known up to {SCHEMA_VERSION}",
+            hint="upgrade reflectory to read it",
+        )
 
 
 def _compared(before: Path, after: Path, *, json: bool) -> None:

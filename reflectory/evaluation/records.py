@@ -17,6 +17,9 @@ from reflectory.evaluation.matrices import MatrixReport
 from reflectory.evaluation.turning import TurningPoint
 from reflectory.types import Passage, Record, Shown
 
+SCHEMA_VERSION = 1
+"""Of the layout of ``evaluation.json``."""
+
 BudgetKind = Literal["calls", "tokens"]
 """What a table holds equal over the contenders."""
 
