@@ -195,7 +195,7 @@ class StageFolder:
         write_atomic(new / _WHOLE, json.dumps(files, indent=2) + "\n")
         with storage_errors(new):
             for file in new.iterdir():
-                with file.open("rb") as stream:
+                with file.open("rb+") as stream:  # Windows wants it open for writing
                     os.fsync(stream.fileno())
             sync_folder(new)
             shutil.rmtree(place, ignore_errors=True)
