@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleRenderable
@@ -231,6 +232,20 @@ def is_live(console: Console) -> bool:
     # Rich takes a file for a terminal where FORCE_COLOR is set, as in many a CI.
     is_terminal = console.file.isatty() and console.is_terminal
     return is_terminal and console.is_interactive and not console.is_dumb_terminal
+
+
+def is_a_terminal(file: Path) -> bool:
+    """Return whether a file is a terminal, as ``/dev/stderr`` may be one.
+
+    Whoever writes there does not know what a view has drawn, and each would spoil the other.
+    """
+    try:
+        if not file.is_char_device():  # opening a pipe might wait for ever
+            return False
+        with file.open("rb") as opened:
+            return opened.isatty()
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
@@ -21,7 +22,7 @@ from reflectory.report.terminal import matrix_table, plain
 _ORANGE = Style(color="#d94801")
 _LABEL = 8
 _BAR = (8, 40)  # columns of a bar, at least and at most
-_WIDE = 96  # columns from which the levels of a loop are named
+_FOR_NAMES = 0.6  # share of the width that the levels of a loop may take to be named
 _ROWS_FOR_MATRIX = 16  # rows of a terminal from which the matrix is drawn
 
 Piece = str | Text
@@ -47,7 +48,7 @@ class ProgressView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # One column stays free: a full line makes some terminals begin another one.
-        width = max(20, options.max_width - 1)
+        width = max(10, options.max_width - 1)
         height = max(3, console.height - 1)
         rows = self._rows(console, options.update_width(width), width, height)[:height]
         self._drawn = tuple(_cells(row) for row in rows)
@@ -66,11 +67,13 @@ class ProgressView:
         if now.matrix is not None and height >= _ROWS_FOR_MATRIX - 1:
             matrix = [
                 [],
-                _segments(console, _clipped(f"A  {plain(_one_line(now.title))}", width, "dim")),
+                _segments(
+                    console, _clipped(f"matrix of: {plain(_one_line(now.title))}", width, "dim")
+                ),
                 *(_bare(row) for row in console.render_lines(matrix_table(now.matrix), options)),
             ]
         room = height - len(drawn) - len(matrix)
-        loops = _loops(now, width, max(1, room), ascii_only=options.ascii_only)
+        loops = _loops(now, width, max(1, room))
         drawn += [_segments(console, line) for line in loops]
         if len(drawn) + len(matrix) <= height:
             drawn += matrix
@@ -119,23 +122,34 @@ def _bar(done: int, total: int, width: int, ascii_only: bool) -> Text:
     return Text.assemble((mark * full, _ORANGE), (rest * (width - full), "dim"))
 
 
-def _loops(now: Snapshot, width: int, room: int, *, ascii_only: bool) -> Iterator[Text]:
+def _loops(now: Snapshot, width: int, room: int) -> Iterator[Text]:
     """Yield a line for each loop in the making, as many as there is room for."""
     shown = now.running if len(now.running) <= room else now.running[: max(0, room - 1)]
-    for loop in shown:
-        yield _loop(loop, now.iterations, width)
+    said, longest = _steps(shown, named=True)
+    if longest > _FOR_NAMES * width:
+        said, longest = _steps(shown, named=False)
+    for loop, steps in zip(shown, said, strict=True):
+        # Padded, so that the instructions stand below one another.
+        padding = " " * (min(longest, width // 2) - cell_len(steps))
+        yield _loop(loop, f"{steps}{padding}", now.iterations, width)
     rest = len(now.running) - len(shown)
     if rest:
         more = f"and {rest} more" if shown else f"{rest} loops"
         yield _clipped(f"  {more}: {_crowd(now.running[len(shown) :])}", width, "dim")
 
 
-def _loop(loop: LoopNow, iterations: int | None, width: int) -> Text:
+def _steps(loops: Sequence[LoopNow], *, named: bool) -> tuple[list[str], int]:
+    """Return where loops are, and the columns of the longest one."""
+    said = [plain(_one_line(steps_of(loop, named=named))) for loop in loops]
+    return said, max((cell_len(steps) for steps in said), default=0)
+
+
+def _loop(loop: LoopNow, steps: str, iterations: int | None, width: int) -> Text:
     of = "" if iterations is None else f"/{iterations}"
     # People count from one; the matrix counts its columns from zero, as the equations do.
     where = "" if loop.iteration is None else f"t={loop.iteration}{of} "
     line = Text(f"  {where}", style="bold", no_wrap=True)
-    line.append(plain(_one_line(steps_of(loop, named=width >= _WIDE))), style="not bold")
+    line.append(steps, style="not bold")
     left = width - line.cell_len - 2
     if left >= 12 and loop.instruction:
         asked = Text(plain(_one_line(loop.instruction)), style="not bold dim")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from reflectory.cli.progress_activity import LoopNow, Snapshot
 from reflectory.cli.progress_time import about, clock
+from reflectory.report.terminal import plain
 
 _DOING = {
     "preprocess": "reading documents",
@@ -24,7 +25,7 @@ _DOING = {
 
 
 def head_words(now: Snapshot) -> Iterator[str]:
-    """Yield how far it is: ``37/100``, ``2 failed``, ``12:40``, ``about 21 min left``."""
+    """Yield how far it is: ``37/100``, ``2 failed``, ``12:40 elapsed``, ``about 21 min left``."""
     training = now.training
     if training is not None:
         yield f"{training.step}/{training.steps} steps"
@@ -36,12 +37,12 @@ def head_words(now: Snapshot) -> Iterator[str]:
         if now.kept:
             yield f"{now.kept:,} kept from before"
         if now.doing:
-            yield now.doing
+            yield plain(" ".join(now.doing.split()))
         if now.running:
             yield f"{len(now.running):,} running"
         elif not now.done:
             yield "loading"
-    yield clock(now.seconds)
+    yield f"{clock(now.seconds)} elapsed"
     left = left_s(now)
     if left is not None:
         yield f"about {about(left)} left"
@@ -57,26 +58,23 @@ def left_s(now: Snapshot) -> float | None:
 
 
 def model_words(now: Snapshot) -> Iterator[str]:
-    """Yield what the models do: ``1,204 calls``, ``311 cached``, ``48 tokens/s written``."""
+    """Yield what the models do: ``1,204 calls``, ``311 from the cache``, and tokens/s."""
     if now.calls or now.hits:
         yield f"{now.calls:,} calls"
     if now.hits:
         yield f"{now.hits:,} from the cache"
     if now.written is not None and now.read is not None:
-        yield f"{now.written:,.0f} tokens/s written"
-        yield f"{now.read:,.0f} read"
+        yield f"{now.written:,.0f} tokens/s written, {now.read:,.0f} read"
 
 
 def budget_words(budget: Mapping[str, tuple[float | None, float]]) -> Iterator[str]:
-    """Yield what is used of each limit and how much is left: ``calls 12 of 100, 88 left``."""
+    """Yield what is used of each limit and what is left: ``calls 12 of 100``, ``88 left``."""
     for name, (used, limit) in budget.items():
         if used is None:
             yield f"{name} unknown of {_amount(name, limit)}"
             continue
-        left = max(0.0, limit - used)
-        yield (
-            f"{name} {_amount(name, used)} of {_amount(name, limit)}, {_amount(name, left)} left"
-        )
+        yield f"{name} {_amount(name, used)} of {_amount(name, limit)},"
+        yield f"{_amount(name, max(0.0, limit - used))} left"
 
 
 def steps_of(loop: LoopNow, *, named: bool) -> str:
@@ -97,7 +95,7 @@ def steps_of(loop: LoopNow, *, named: bool) -> str:
 
 def _amount(name: str, amount: float) -> str:
     if name == "cost":
-        return f"${amount:,.4f}".rstrip("0").rstrip(".") if amount else "$0"
+        return f"${amount:,.2f}" if amount >= 1 else f"${amount:,.4f}"
     return f"{amount:,.2f}".rstrip("0").rstrip(".") if name == "hours" else f"{amount:,.0f}"
 
 
@@ -105,7 +103,7 @@ def progress_line(now: Snapshot) -> str:
     """Return all of it in one line, for where nothing can be drawn; empty when nothing is known."""
     if not (now.unit or now.training):
         return ""
-    words = [word for word in head_words(now) if word != clock(now.seconds)]
+    words = [word for word in head_words(now) if not word.endswith(" elapsed")]
     if now.unit and now.training is None:
         words[0] = f"{words[0]} {now.unit}"
     if now.training is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +24,7 @@ from reflectory.cli.common import (
     loop_from,
 )
 from reflectory.cli.interrupts import Asked, stopping_on_signals
-from reflectory.cli.progress import showing
+from reflectory.cli.progress import Display, is_a_terminal, showing
 from reflectory.cli.run_output import Events, JsonList, People, Quiet
 from reflectory.cli.run_summary import Tally
 from reflectory.errors import ReflectoryError, UserError
@@ -122,7 +122,12 @@ def run(
     said = Events(output) if events else JsonList() if json else Quiet() if quiet else People()
     with nullcontext() if log_json is None else json_log(log_json):
         tally = run_loops(
-            settings, output, said, retry_failed=retry_failed, quiet=quiet or json or events
+            settings,
+            output,
+            said,
+            retry_failed=retry_failed,
+            quiet=quiet or json or events,
+            lines=log_json is not None and is_a_terminal(log_json),
         )
     if tally.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -137,6 +142,7 @@ def run_loops(
     *,
     retry_failed: bool = False,
     quiet: bool = False,
+    lines: bool = False,
 ) -> Tally:
     """Run all instructions of a configuration and count what comes of them.
 
@@ -148,11 +154,13 @@ def run_loops(
         said: Told of what happens.
         retry_failed: Run again what failed in an earlier session.
         quiet: Show no progress.
+        lines: Show it as lines on a terminal, too.
     """
     tally = Tally()
     try:
         with stopping_on_signals() as asked:
-            _run_loops(settings, output, said, tally, asked, retry_failed, quiet)
+            display = showing(quiet=quiet, lines=lines, asked=asked)
+            _run_loops(settings, output, said, tally, asked, retry_failed, display)
     except ReflectoryError as error:
         said.end(tally, output, error)
         raise
@@ -171,7 +179,7 @@ def _run_loops(
     tally: Tally,
     asked: Asked,
     retry_failed: bool,
-    quiet: bool,
+    shown: AbstractContextManager[Display],
 ) -> None:
     from reflectory.background import BACKGROUND
     from reflectory.runs.instructions import read_instructions
@@ -182,7 +190,7 @@ def _run_loops(
     items = Stoppable(found, asked)
     loop = loop_from(settings)
     said.begin(found.total)
-    with loop, showing(quiet=quiet, asked=asked) as display:
+    with loop, shown as display:
         display.activity.expect(
             "loops",
             found.total,
