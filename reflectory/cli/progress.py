@@ -250,7 +250,11 @@ def is_a_terminal(file: Path) -> bool:
 
 @contextmanager
 def showing(
-    *, quiet: bool = False, lines: bool = False, asked: Asked | None = None
+    *,
+    quiet: bool = False,
+    lines: bool = False,
+    asked: Asked | None = None,
+    console: Console = err,
 ) -> Iterator[Display]:
     """Show on standard error what the block does.
 
@@ -258,14 +262,15 @@ def showing(
         quiet: Show nothing, and listen to nothing.
         lines: Write lines on a terminal, too.
         asked: Set when somebody asks for an end; a live view says so itself.
+        console: Where to.
     """
     if quiet:
         yield Display(Activity())
         return
     activity = Activity(asked=asked)
     display: _Ticking
-    live = is_live(err) and not lines
-    display = LiveDisplay(activity, err) if live else LinesDisplay(activity, err)
+    live = is_live(console) and not lines
+    display = LiveDisplay(activity, console) if live else LinesDisplay(activity, console)
     with listened_by(activity):
         if asked is not None:
             asked.shown = live

@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from reflectory.cli.progress_activity import LoopNow, Snapshot
+from reflectory.cli.progress_snapshot import LoopNow, Snapshot
 from reflectory.cli.progress_words import budget_words, head_words, model_words, steps_of
 from reflectory.report.terminal import matrix_table, plain
 

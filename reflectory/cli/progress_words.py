@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from reflectory.cli.progress_activity import LoopNow, Snapshot
+from reflectory.cli.progress_snapshot import LoopNow, Snapshot
 from reflectory.cli.progress_time import about, clock
 from reflectory.report.terminal import plain
 

@@ -14,7 +14,8 @@ from worlds import world_loop
 from reflectory.alignment import AlignmentMatrix
 from reflectory.background import BACKGROUND
 from reflectory.cli.progress import LinesDisplay
-from reflectory.cli.progress_activity import Activity, LoopNow, Snapshot, Training
+from reflectory.cli.progress_activity import Activity
+from reflectory.cli.progress_snapshot import LoopNow, Snapshot, Training
 from reflectory.cli.progress_time import Work, about, clock
 from reflectory.cli.progress_view import ProgressView
 from reflectory.cli.progress_words import progress_line
