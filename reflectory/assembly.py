@@ -160,7 +160,11 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
 
     prompts = PromptSet.for_loop(config)
     verifier = _verifier(sources.verifier)
-    embedder = resolve_embedder(sources.embedder, device=sources.device)
+    # In that thread, for it imports torch and may download: an event loop that serves others
+    # must not stand still so long, and LangGraph's server refuses to.
+    embedder = await in_torch_thread(
+        partial(resolve_embedder, sources.embedder, device=sources.device)
+    )
     remembered = _remembering(sources, embedder, config)
     pool = ModelPool(device=sources.device, dtype=sources.dtype, remote=sources.remote)
     models: dict[str, Model] = {}
