@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from reflectory.runs.budget import Ledger
     from reflectory.runs.manifest import Manifest
 
 MaxCalls = Annotated[int | None, typer.Option("--max-calls", help="Most calls of models.")]
@@ -34,12 +33,6 @@ def budget_changes(
         "budget.hours": hours,
         "budget.prices": None if prices is None else str(prices),
     }
-
-
-def left_of(ledger: Ledger | None) -> str:
-    """Return what is left of a budget, as it stands behind a line of progress."""
-    left = {} if ledger is None else ledger.left()
-    return f" ({_amounts(left)} left)" if left else ""
 
 
 def spent_line(manifest: Manifest) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,6 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     from reflectory.config import RunConfig
-    from reflectory.driver import LoopEvent
     from reflectory.loop import ReflectiveLoop
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML configuration.")]
@@ -46,36 +44,6 @@ def print_json(value: Any) -> None:
     """Write one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
-
-
-class LoopProgress:
-    """Shows which loop is where: one bar over all steps of all loops.
-
-    Args:
-        progress: The display.
-        loops: Number of loops, when known.
-        levels: k.
-        iterations: T; a loop that stops earlier jumps to its end.
-    """
-
-    def __init__(self, progress: Progress, loops: int | None, levels: int, iterations: int) -> None:
-        self._progress = progress
-        self._per_loop = 4 + iterations * (4 * levels + 3) + 1
-        total = None if loops is None else loops * self._per_loop
-        self._task = progress.add_task("starting", total=total)
-        self._steps: Counter[str] = Counter()
-
-    def on_event(self, event: LoopEvent) -> None:
-        """Count a finished step and say what it was."""
-        self._steps[event.trajectory_id] += 1
-        where = "" if event.iteration is None else f" t={event.iteration}"
-        level = "" if event.level is None else f" {event.level}"
-        self._progress.update(self._task, advance=1, description=f"{event.step}{where}{level}")
-
-    def finish(self, trajectory_id: str) -> None:
-        """Count the steps that a loop did not need."""
-        left = self._per_loop - self._steps.pop(trajectory_id, 0)
-        self._progress.update(self._task, advance=left)
 
 
 @contextmanager

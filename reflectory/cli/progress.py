@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,11 @@ _SHARE = 50
 """Drawing takes at most one part in so many of the time."""
 _LINES_FROM_S, _LINES_TO_S = 5.0, 300.0
 """Time between two plain lines: at the beginning, and at most."""
+
+
+def _terminal_may_be_gone() -> AbstractContextManager[None]:
+    """Let a run go on whose terminal was closed, as ``nohup`` allows."""
+    return suppress(OSError)
 
 
 class Display:
@@ -89,7 +94,8 @@ class _Ticking(Display):
         self.note(f"[{clock(self.activity.snapshot().seconds)}] {text}")
 
     def note(self, text: str) -> None:
-        self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
+        with _terminal_may_be_gone():
+            self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
     def start(self) -> None:
         self._enough = threading.Event()
@@ -109,7 +115,8 @@ class _Ticking(Display):
         pause = _EVERY_S
         while not enough.wait(pause):
             began = time.thread_time()
-            self.show()
+            with _terminal_may_be_gone():
+                self.show()
             pause = max(_EVERY_S, _SHARE * (time.thread_time() - began))
 
     def show(self) -> None:
@@ -132,14 +139,16 @@ class LiveDisplay(_Ticking):
     def start(self) -> None:
         """Draw the view for the first time."""
         self._live = _Live(self._view, self.console)
-        self._live.start(refresh=True)
+        with _terminal_may_be_gone():
+            self._live.start(refresh=True)
         super().start()
 
     def stop(self) -> None:
         """Take the view away, and let the cursor be seen again."""
         super().stop()
         if self._live is not None:
-            self._live.stop()
+            with _terminal_may_be_gone():
+                self._live.stop()
             self._live = None
 
     def show(self) -> None:

@@ -14,6 +14,7 @@ _DOING = {
     "retrieve": "retrieving",
     "aggregate": "retrieving",
     "respond": "first response",
+    "examine": "asking",
     "ask": "asking",
     "answer": "answering",
     "evaluate": "grading",

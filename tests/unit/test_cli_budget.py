@@ -7,13 +7,12 @@ import improving
 import pytest
 from worlds import world_loop
 
-from reflectory.cli.budget import left_of, spent_line
+from reflectory.cli.budget import spent_line
 from reflectory.cli.common import DONE
 from reflectory.cli.main import run_command
 from reflectory.config import BudgetConfig
 from reflectory.errors import BudgetSpent
 from reflectory.evaluator import Evaluator
-from reflectory.runs.budget import Ledger, Spent
 from reflectory.runs.manifest import Manifest
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.testing.world import SyntheticWorld
@@ -124,10 +123,7 @@ def test_rounds_stop_at_their_budget_and_no_round_fails(tmp_path, monkeypatch):
         improving.rounds(tmp_path, budget={"calls": 12}).run()
 
 
-def test_what_is_left_in_words():
-    assert left_of(None) == left_of(Ledger(BudgetConfig())) == ""
-    ledger = Ledger(BudgetConfig(calls=10, cost=2), before=Spent(calls=3, cost=0.5))
-    assert left_of(ledger) == " (7 calls, $1.5000 left)"
+def test_what_is_spent_in_words():
     manifest = Manifest(config={}, started="", updated="")
     assert spent_line(manifest) == ""
     spent = {"calls": 1200, "tokens": 5, "cost": None, "hours": 0.5}

@@ -13,7 +13,7 @@ from worlds import world_loop
 
 from reflectory.alignment import AlignmentMatrix
 from reflectory.background import BACKGROUND
-from reflectory.cli.progress import LinesDisplay
+from reflectory.cli.progress import LinesDisplay, LiveDisplay
 from reflectory.cli.progress_activity import Activity
 from reflectory.cli.progress_snapshot import LoopNow, Snapshot, Training
 from reflectory.cli.progress_time import Work, about, clock
@@ -382,6 +382,23 @@ def test_lines_become_seldom_and_are_never_said_twice():
     display.say()
     display.say()
     assert len(console.file.getvalue().splitlines()) <= before + 1
+
+
+def test_a_terminal_that_was_closed_ends_no_run():
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    for console in (Console(file=Gone(), force_terminal=True), Console(file=Gone())):
+        activity = Activity()
+        activity.expect("loops", 3)
+        kind = LiveDisplay if console.is_terminal else LinesDisplay
+        display = kind(activity, console)
+        display.start()
+        display.stage("Running 3 reflective loops")
+        with display.paused():
+            pass
+        display.stop()
 
 
 def test_a_snapshot_and_a_drawing_are_cheap():
