@@ -29,16 +29,31 @@ class Listener:
         """A loop is begun or goes on; ``loop`` is the id of its trajectory."""
 
     def node_began(self, place: Place, state: Mapping[str, Any]) -> None:
-        """A node of a loop begins, and this is the state that it is given."""
+        """A node of a loop begins, and this is the state that it is given.
+
+        Args:
+            place: Which loop, node, iteration and level.
+            state: By channel, as the graph holds it.
+        """
 
     def node_ended(self, place: Place, update: Mapping[str, Any]) -> None:
-        """A node of a loop is done, and this is what it writes into the state."""
+        """A node of a loop is done, and this is what it writes into the state.
+
+        Args:
+            place: Which loop, node, iteration and level.
+            update: By channel.
+        """
 
     def loop_ended(self, loop: str) -> None:
         """A loop is at its end, whether it is done, has failed or was stopped."""
 
     def call_ended(self, usage: Usage, *, cached: bool) -> None:
-        """A call was answered; ``cached`` when no model was asked for it."""
+        """A call was answered.
+
+        Args:
+            usage: Tokens of the call.
+            cached: Whether no model was asked, because it was recorded.
+        """
 
     def budget_opened(self, ledger: Ledger) -> None:
         """A run has a ledger now; it may be read at any time, from any thread."""
