@@ -63,7 +63,7 @@ def test_improve_says_what_became_of_each_round(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_are_short_and_have_a_command_line(script, capsys):
-    assert len(script.read_text(encoding="utf-8").splitlines()) < 50
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 50
     with pytest.raises(SystemExit) as leave:
         load(script.stem).main(["--help"])
     assert leave.value.code == 0
