@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+import reflectory
 from reflectory.cli import (
     cache,
     check,
@@ -35,6 +37,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 budget spent. Example: reflectory demo",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"reflectory {reflectory.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before the verb."""
+
+
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import reflectory
 from reflectory.cli.common import DONE, FAILED, INTERRUPTED, USAGE
 from reflectory.cli.main import app, run_command
 
@@ -28,7 +29,7 @@ VERBS = [
     "evaluate",
     "export",
 ]
-VERBS += ["cache", "trace", "models"]
+VERBS += ["cache", "report", "show", "trace", "models"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -44,6 +45,11 @@ def test_help_lists_every_verb_and_is_quick(capfd):
     code, out, _ = output_of(capfd, ["--help"])
     assert code == DONE and all(verb in out for verb in VERBS)
     assert {c.name for c in app.registered_commands} | {"models"} == set(VERBS)
+
+
+def test_the_version_is_that_of_the_package(capfd):
+    assert run_command(["--version"]) == 0
+    assert capfd.readouterr().out == f"reflectory {reflectory.__version__}\n"
 
 
 @pytest.mark.parametrize(
