@@ -59,7 +59,7 @@ class Display:
 
     def stage(self, text: str) -> None:
         """Say that something else begins."""
-        self.activity.stage(text)
+        self.activity.begin_stage()
 
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""

@@ -48,18 +48,17 @@ class Activity(Listener):
         self._asked = asked
         self._lock = threading.Lock()
         self._began = clock()
-        self._stage = ""
         self._ledger: Ledger | None = None
         self._calls = self._hits = self._read = self._written = 0
         self._rates: deque[tuple[float, int, int]] = deque()
         self._last: tuple[str, AlignmentMatrix] | None = None
         self.expect("loops", None)
 
-    def stage(self, text: str) -> None:
-        """Note that something else begins, and forget what was counted before."""
+    def begin_stage(self) -> None:
+        """Note that something else begins, and forget what was shown before."""
         self.expect("", None)
         with self._lock:
-            self._stage = text
+            self._last = None
 
     def expect(
         self,
@@ -200,7 +199,6 @@ class Activity(Listener):
             total = self._total
             left = None if total is None else total - self._done
             return Snapshot(
-                stage=self._stage,
                 unit=self._unit,
                 done=self._done,
                 total=total,

@@ -60,7 +60,6 @@ class Snapshot:
     """Everything that is shown, as it stood at one moment.
 
     Attributes:
-        stage: What is being done, in words; empty when it is the loops alone.
         unit: What is counted: ``loops`` or ``answers``; empty for nothing.
         done: How many are finished, failed ones and those of earlier sessions included.
         total: How many there will be; ``None`` when that is not known.
@@ -82,7 +81,6 @@ class Snapshot:
         stopping: Whether somebody asked for an end.
     """
 
-    stage: str = ""
     unit: str = "loops"
     done: int = 0
     total: int | None = None

@@ -20,7 +20,7 @@ from reflectory.cli.progress_words import budget_words, head_words, model_words,
 from reflectory.report.terminal import matrix_table, plain
 
 _ORANGE = Style(color="#d94801")
-_LABEL = 8
+_LABEL = 9
 _BAR = (8, 40)  # columns of a bar, at least and at most
 _FOR_NAMES = 0.6  # share of the width that the levels of a loop may take to be named
 _ROWS_FOR_MATRIX = 16  # rows of a terminal from which the matrix is drawn
@@ -82,9 +82,8 @@ class ProgressView:
 
 def _facts(now: Snapshot, width: int, *, ascii_only: bool) -> Iterator[Text]:
     """Yield the lines about the whole: how far, how fast, what is spent."""
-    if now.stage:
-        yield _clipped(plain(now.stage), width, "bold")
-    yield from _flow(now.unit or "since", _progress(now, width, ascii_only), width)
+    label = "training" if now.training is not None else now.unit or "time"
+    yield from _flow(label, _progress(now, width, ascii_only), width)
     if now.training is None:
         models = [*model_words(now)]
         if models:

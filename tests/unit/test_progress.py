@@ -246,7 +246,6 @@ LOOPS = st.builds(
 )
 SNAPSHOTS = st.builds(
     Snapshot,
-    stage=TEXTS,
     unit=st.sampled_from(["", "loops", "answers"]),
     done=st.integers(0, 10**9),
     total=st.none() | st.integers(0, 10**9),
@@ -332,7 +331,7 @@ def test_a_loop_and_a_level_with_many_words_are_shortened():
 
 
 def test_training_has_a_bar_and_an_estimate_of_its_own():
-    now = Snapshot(unit="", stage="Training", training=Training(6, 24, 2.5, 3.25, 60.0))
+    now = Snapshot(unit="", training=Training(6, 24, 2.5, 3.25, 60.0))
     text = drawn(now)
     assert "6/24 steps" in text and "loss 2.500 (first 3.250)" in text
     assert "about 3 min left" in text

@@ -114,7 +114,7 @@ def test_a_view_is_drawn_in_place_and_leaves_nothing_but_the_summary(folder):
     terminal = Terminal(command(folder, "--max-calls", "500", delay=0.15))
     terminal.until(lambda text: "t=1/2" in text and "0." in text and "2 running" in text)
     assert terminal.screen.cursor.hidden
-    assert f"/{COUNT}" in terminal.text and "budget  calls" in terminal.text
+    assert f"/{COUNT}" in terminal.text and "budget   calls" in terminal.text
     assert "What is thing 0?" in terminal.text and "matrix of: What is thing" in terminal.text
     terminal.until(lambda text: "about" in text and " left" in text)
     # Narrower and shorter, in the middle of it.
