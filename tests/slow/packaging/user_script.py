@@ -6,9 +6,19 @@ from pathlib import Path
 
 from langchain_core.runnables import Runnable
 
-from reflectory import AlignmentMatrix, Document, Level, LoopConfig, ReflectiveLoop, Trajectory
+from reflectory import (
+    AlignmentMatrix,
+    Document,
+    Level,
+    LoopConfig,
+    ReflectiveLoop,
+    RunConfig,
+    SelfImprovement,
+    Trajectory,
+)
 from reflectory.agents.graders import GradingTask
 from reflectory.driver import LoopEvent
+from reflectory.runnable import LoopInput
 from reflectory.runs import RunView
 from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
 
@@ -16,6 +26,11 @@ from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
 def grade(task: GradingTask) -> tuple[float, str]:
     """Grade by length, for the sake of the types."""
     return min(len(task.answer) / 100, 1.0), "its length"
+
+
+def response_of(trajectory: Trajectory) -> str:
+    """Return what the loop says."""
+    return trajectory.response
 
 
 def own_levels() -> LoopConfig:
@@ -51,11 +66,14 @@ def main(output: Path) -> None:
     matrix: AlignmentMatrix = single.alignment
     names: list[str] = [t.response for t in loop.map(["What is known?"], output=output)]
     kept: list[Trajectory] = list(RunView.read(output).trajectories)
-    chain: Runnable[str, str] = loop.as_runnable() | (lambda trajectory: trajectory.response)
+    chain: Runnable[LoopInput, str] = loop.as_runnable() | response_of
     assert chain.invoke("What is known?") == awaited.response == names[0] == kept[0].response
     assert len(grades) == matrix.values.shape[1] + 1
     assert "conclude" in steps
     assert own_levels().level_names == ("dates",)
+    config = RunConfig.from_dict({"documents": "notes/", "improvement": {"rounds": 2}})
+    rounds = SelfImprovement(output.with_name("rounds"), config)
+    assert config.improvement.rounds == 2 and rounds is not None
 
 
 if __name__ == "__main__":
