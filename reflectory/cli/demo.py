@@ -100,7 +100,7 @@ def _show(result: DemoResult, seconds: float) -> None:
         f"acceptance rate {result.acceptance:.0%} of the trajectories, {seconds:.0f} s in all"
     )
     for name, path in _paths(result).items():
-        out.print(f"  {name:13} {path}", markup=False, highlight=False)
+        out.print(f"  {name:13} {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _scores(held_out: Any) -> dict[str, float | None]:

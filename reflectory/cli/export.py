@@ -56,5 +56,5 @@ def export(
         f"{manifest.number_format}, {size / 1e6:.0f} MB; licence of the base: {manifest.licence}"
     )
     for file in manifest.files:
-        out.print(f"  {output / file}", highlight=False)
+        out.print(f"  {output / file}", highlight=False, soft_wrap=True)
     err.print(f"The student is in {output}")

@@ -238,7 +238,7 @@ def _show(result: ImprovementResult, folder: Path) -> None:
     out.print(table)
     current = result.student
     place = "the base itself" if current.adapter is None else str(folder / current.adapter)
-    out.print(f"The current student (*) is {place}", markup=False, highlight=False)
+    out.print(f"The current student (*) is {place}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _row(record: RoundRecord) -> tuple[str, ...]:

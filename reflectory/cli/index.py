@@ -198,7 +198,7 @@ def _look(
         out.print(f"   {_told(scored.path, titles)}", style="dim", markup=False, highlight=False)
         out.print(f"   {passage.text}", markup=False, highlight=False)
     if graph is not None:
-        out.print(f"the graph is in {graph}", markup=False)
+        out.print(f"the graph is in {graph}", markup=False, soft_wrap=True)
 
 
 def _stats(loaded: PassageIndex) -> dict[str, Any]:

@@ -86,4 +86,4 @@ def pull(
         print_json([{"name": r.name, "path": str(r.path), "source": r.source} for r in resolved])
     else:
         for r in resolved:
-            out.print(f"{r.name} from the {r.source}: {r.path}")
+            out.print(f"{r.name} from the {r.source}: {r.path}", soft_wrap=True)
