@@ -56,7 +56,7 @@ def recorded(run):
         return dict(connection.execute("SELECT key, response FROM calls").fetchall())
 
 
-def test_a_killed_run_ends_with_the_trajectories_of_an_undisturbed_one(tmp_path):
+def test_a_run_that_is_killed_three_times_ends_as_an_undisturbed_one(tmp_path):
     ensure_language_model()
     ensure_embedding_model()
     (tmp_path / "notes").mkdir()
@@ -70,25 +70,32 @@ def test_a_killed_run_ends_with_the_trajectories_of_an_undisturbed_one(tmp_path)
     assert len(json.loads(out)) == 2
     undisturbed = {t.id: t.to_json() for t in RunView.read(tmp_path / "calm").trajectories}
 
-    killed = start(tmp_path, tmp_path / "killed")
-    calls = tmp_path / "killed" / "calls.sqlite"
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and killed.poll() is None:
-        if calls.exists() and len(recorded(tmp_path / "killed")) >= 20:
-            break
-        time.sleep(0.02)
-    assert killed.poll() is None, "the run ended before it could be killed"
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate(timeout=60)
-    before = recorded(tmp_path / "killed")
+    every_call = recorded(tmp_path / "calm")
+    run, before = tmp_path / "killed", {}
+    for share in (0.0, 0.4, 0.8):
+        kill_after(start(tmp_path, run), run, 1 + int(share * len(every_call)))
+        # What was recorded before is there unchanged, and nothing was asked besides what an
+        # undisturbed run asks.
+        now = recorded(run)
+        assert before.items() <= now.items() and now.keys() <= every_call.keys()
+        before = now
 
-    resumed = start(tmp_path, tmp_path / "killed")
+    resumed = start(tmp_path, run)
     _, err = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, err
-    found = {t.id: t.to_json() for t in RunView.read(tmp_path / "killed").trajectories}
+    found = {t.id: t.to_json() for t in RunView.read(run).trajectories}
     assert found == undisturbed
-    # What was recorded before the kill is there unchanged, and nothing was asked besides
-    # what an undisturbed run asks.
-    after = recorded(tmp_path / "killed")
-    assert before.items() <= after.items()
-    assert after.keys() == recorded(tmp_path / "calm").keys()
+    assert before.items() <= recorded(run).items()
+    assert recorded(run).keys() == every_call.keys()
+
+
+def kill_after(process, run, calls):
+    """Kill a run when so many calls are recorded."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        if (run / "calls.sqlite").exists() and len(recorded(run)) >= calls:
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
