@@ -51,7 +51,7 @@ class Activity(Listener):
         self._ledger: Ledger | None = None
         self._calls = self._hits = self._read = self._written = 0
         self._rates: deque[tuple[float, int, int]] = deque()
-        self._last: tuple[str, AlignmentMatrix] | None = None
+        self._last: Trajectory | None = None
         self.expect("loops", None)
 
     def begin_stage(self) -> None:
@@ -89,7 +89,6 @@ class Activity(Listener):
 
     def finished(self, trajectory: Trajectory) -> None:
         """Count a loop whose trajectory is there."""
-        cells = trajectory.examinations
         with self._lock:
             nodes = self._ended.pop(trajectory.id, None)
             self._count(failed=trajectory.error is not None)
@@ -97,8 +96,8 @@ class Activity(Listener):
                 self._kept += 1
             else:
                 self._work.finish(self._clock(), nodes or 0)
-            if cells:
-                self._last = (trajectory.instruction, trajectory.alignment)
+            if trajectory.examinations:
+                self._last = trajectory
 
     def answered(self, done: int, total: int, doing: str, *, failed: bool) -> None:
         """Count an answer of an evaluation; ``done`` and ``total`` are its own counts."""
@@ -244,7 +243,9 @@ class Activity(Listener):
         if oldest is not None:
             cells = tuple(c for c in oldest.cells.values() if c.level in oldest.names)
             return oldest.instruction, matrix_of(oldest.names, cells)
-        return self._last if self._last is not None else ("", None)
+        if self._last is None:
+            return "", None
+        return self._last.instruction, self._last.alignment
 
 
 def _copy(loop: LoopNow) -> LoopNow:

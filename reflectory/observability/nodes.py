@@ -108,10 +108,10 @@ class NodeWatcher(AsyncCallbackHandler):
         if node is None or node.place is None:
             return None
         spans.end(node.span, error)
-        seconds = round(time.perf_counter() - node.began, 6)
-        _log.debug(
-            "node %s", "finished" if error is None else "failed", extra=_said(node.place, seconds)
-        )
+        if _log.isEnabledFor(logging.DEBUG):
+            seconds = round(time.perf_counter() - node.began, 6)
+            how = "finished" if error is None else "failed"
+            _log.debug("node %s", how, extra=_said(node.place, seconds))
         return node
 
 
