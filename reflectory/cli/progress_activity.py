@@ -81,7 +81,7 @@ class Activity(Listener):
             self._iterations, self._observed = iterations, observed
             self._done = self._failed = self._kept = 0
             self._running: dict[str, LoopNow] = {}
-            self._ended: dict[str, int] = {}
+            self._ended: dict[str, tuple[int, float]] = {}
             self._calls_before = 0
             self._work = Work()
             self._doing = ""
@@ -90,12 +90,12 @@ class Activity(Listener):
     def finished(self, trajectory: Trajectory) -> None:
         """Count a loop whose trajectory is there."""
         with self._lock:
-            nodes = self._ended.pop(trajectory.id, None)
+            took = self._ended.pop(trajectory.id, None)
             self._count(failed=trajectory.error is not None)
-            if nodes is None and self._observed:
+            if took is None and self._observed:
                 self._kept += 1
             else:
-                self._work.finish(self._clock(), nodes or 0)
+                self._work.finish(self._clock(), *(took or ()))
             if trajectory.examinations:
                 self._last = trajectory
 
@@ -108,7 +108,7 @@ class Activity(Listener):
                 asked = self._calls + self._hits
                 # What an earlier session answered comes without a call.
                 if asked > self._calls_before:
-                    self._work.finish(self._clock(), 0)
+                    self._work.finish(self._clock())
                 else:
                     self._kept += 1
                 self._calls_before = asked
@@ -169,7 +169,7 @@ class Activity(Listener):
         with self._lock:
             now = self._running.pop(loop, None)
             if now is not None and self._unit == "loops":
-                self._ended[loop] = now.nodes
+                self._ended[loop] = (now.nodes, self._clock() - now.began)
 
     def call_ended(self, usage: Usage, *, cached: bool) -> None:
         """Count a call."""

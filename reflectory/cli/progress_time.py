@@ -12,7 +12,8 @@ class Work:
     """Estimates the time left from the work that one session has done.
 
     A loop in the making counts by its nodes: as the share that it has of what finished
-    loops needed on the average, so those that converge early teach the estimate, too.
+    loops needed on the average, so those that converge early teach the estimate, too. The
+    last loops run beside fewer others, so it is at least what one of them takes by itself.
     Before anything is finished there is no estimate.
     """
 
@@ -20,22 +21,25 @@ class Work:
         self._began: float | None = None
         self._finished = 0
         self._nodes = 0
+        self._seconds = 0.0
 
     def begin(self, now: float) -> None:
         """Note that work begins at ``now``; the first time counts."""
         if self._began is None:
             self._began = now
 
-    def finish(self, now: float, nodes: int) -> None:
+    def finish(self, now: float, nodes: int = 0, seconds: float = 0.0) -> None:
         """Note that a piece is finished.
 
         Args:
             now: Seconds of the clock.
             nodes: How many nodes it took; 0 when that is not known.
+            seconds: How long it took; 0 when that is not known.
         """
         self.begin(now)
         self._finished += 1
         self._nodes += nodes
+        self._seconds += seconds
 
     def left(self, now: float, pieces: int | None, running: Sequence[int]) -> float | None:
         """Return the seconds left, or ``None`` when nothing can be said.
@@ -52,8 +56,13 @@ class Work:
         if elapsed <= 0.0:
             return None
         mean = self._nodes / self._finished
-        begun = sum(min(n / mean, _MOST_OF_A_LOOP) for n in running) if mean else 0.0
-        return max(0.0, pieces - begun) * elapsed / (self._finished + begun)
+        shares = [min(n / mean, _MOST_OF_A_LOOP) for n in running] if mean else []
+        begun = sum(shares)
+        rest = max(0.0, pieces - begun) * elapsed / (self._finished + begun)
+        # The one that is furthest from its end, or one that has not begun.
+        least = min(shares, default=0.0) if pieces <= len(running) else 0.0
+        alone = (1.0 - least) * self._seconds / self._finished if pieces else 0.0
+        return max(rest, alone)
 
 
 def clock(seconds: float) -> str:

@@ -127,10 +127,12 @@ def _loops(now: Snapshot, width: int, room: int) -> Iterator[Text]:
     said, longest = _steps(shown, named=True)
     if longest > _FOR_NAMES * width:
         said, longest = _steps(shown, named=False)
-    for loop, steps in zip(shown, said, strict=True):
-        # Padded, so that the instructions stand below one another.
+    places = [_place(loop, now.iterations) for loop in shown]
+    margin = max(map(len, places), default=0)
+    for loop, place, steps in zip(shown, places, said, strict=True):
+        # Padded, so that everything stands below its like.
         padding = " " * (min(longest, width // 2) - cell_len(steps))
-        yield _loop(loop, f"{steps}{padding}", now.iterations, width)
+        yield _loop(loop, place.ljust(margin), f"{steps}{padding}", width)
     rest = len(now.running) - len(shown)
     if rest:
         more = f"and {rest} more" if shown else f"{rest} loops"
@@ -143,11 +145,15 @@ def _steps(loops: Sequence[LoopNow], *, named: bool) -> tuple[list[str], int]:
     return said, max((cell_len(steps) for steps in said), default=0)
 
 
-def _loop(loop: LoopNow, steps: str, iterations: int | None, width: int) -> Text:
-    of = "" if iterations is None else f"/{iterations}"
-    # People count from one; the matrix counts its columns from zero, as the equations do.
-    where = "" if loop.iteration is None else f"t={loop.iteration}{of} "
-    line = Text(f"  {where}", style="bold", no_wrap=True)
+def _place(loop: LoopNow, iterations: int | None) -> str:
+    """Return the iteration of a loop, of at most T; it counts from 0, as the equations do."""
+    if loop.iteration is None:
+        return ""
+    return f"t={loop.iteration} " if iterations is None else f"t={loop.iteration}/{iterations} "
+
+
+def _loop(loop: LoopNow, place: str, steps: str, width: int) -> Text:
+    line = Text(f"  {place}", style="bold", no_wrap=True)
     line.append(steps, style="not bold")
     left = width - line.cell_len - 2
     if left >= 12 and loop.instruction:

@@ -203,7 +203,7 @@ def test_the_estimate_of_loops_that_are_alike_is_right_as_soon_as_there_is_one(c
         batch, inside = divmod(second, nodes)
         if inside == 0 and second:
             for _ in range(concurrency):
-                work.finish(float(second), nodes)
+                work.finish(float(second), nodes, float(nodes))
         finished = batch * concurrency
         running = [inside] * min(concurrency, loops - finished)
         left = work.left(float(second), loops - finished, running)
@@ -211,6 +211,17 @@ def test_the_estimate_of_loops_that_are_alike_is_right_as_soon_as_there_is_one(c
             assert left is None
         else:
             assert left == pytest.approx(total - second, abs=1.0)
+
+
+def test_the_last_loops_are_not_thought_to_share_the_work_of_many():
+    work = Work()
+    for _ in range(8):  # side by side, in 100 seconds
+        work.begin(0.0)
+        work.finish(100.0, 50, 100.0)
+    assert work.left(100.0, 1, [0]) == pytest.approx(100.0)
+    assert work.left(100.0, 2, []) == pytest.approx(100.0)
+    assert work.left(100.0, 80, []) == pytest.approx(1000.0)
+    assert work.left(150.0, 1, [25]) == pytest.approx(50.0)
 
 
 def test_nothing_is_guessed_without_a_total_or_without_time():
