@@ -147,7 +147,7 @@ def test_filters_sorting_pages_and_links(browser, report):
         about = page.locator("#list .about").all_inner_texts()
         grades = [float(re.search(r"G (?:[\d.]+ → )?([\d.]+)", line)[1]) for line in about]
         assert grades and all(0.5 <= grade <= 0.6 for grade in grades)
-        page.locator("#failures a").first.click()
+        page.locator("section[aria-labelledby=failures] a").first.click()
         page.wait_for_selector("#trajectory-97 .inside article")
         assert "gave no answer" in page.locator("#trajectory-97").inner_text()
 

@@ -222,13 +222,18 @@
   };
 
   // A link to a trajectory leads to it, whatever page it is on.
+  let waiting = 0;
+  let following = false;
   const follow = () => {
     const found = /^#trajectory-(\d+)$/.exec(location.hash);
     if (!found || Number(found[1]) > entries.length) return;
     const place = Number(found[1]) - 1;
+    clearTimeout(waiting); // a filter that is still to come would close what opens here
     let at = chosen.indexOf(place);
     if (at < 0) {
+      following = true;
       byId("controls").reset();
+      following = false;
       filter();
       at = chosen.indexOf(place);
     }
@@ -239,7 +244,6 @@
     box.firstElementChild.focus({ preventScroll: true });
   };
 
-  let waiting = 0;
   const later = () => {
     clearTimeout(waiting);
     waiting = setTimeout(filter, 120);
@@ -250,7 +254,9 @@
   }
   control.unfold.addEventListener("change", () => turn(page));
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("controls").addEventListener("reset", () => setTimeout(filter, 0));
+  byId("controls").addEventListener("reset", () => {
+    if (!following) waiting = setTimeout(filter, 0); // the fields are empty only after the event
+  });
   byId("back").addEventListener("click", () => turn(page - 1));
   byId("next").addEventListener("click", () => turn(page + 1));
   byId("page").addEventListener("change", () => turn(Number(byId("page").value) - 1));
