@@ -64,7 +64,8 @@ def build_reflective_loop(
     """
 
     def context_of(runtime: Runtime[LoopContext]) -> LoopContext:
-        live = bound if runtime.context is None else runtime.context
+        # A server that cannot pass them passes an empty dictionary.
+        live = runtime.context if isinstance(runtime.context, LoopContext) else bound
         if not isinstance(live, LoopContext):
             raise UserError(
                 "the reflective loop was run without its models",
@@ -74,7 +75,9 @@ def build_reflective_loop(
 
     nodes = LoopNodes(context_of, len(config.levels))
     examination = build_examination(config, context_of, checkpoints=branch_checkpoints)
-    builder = StateGraph(LoopState, context_schema=LoopContext)
+    # With the schema, LangGraph would make a context of what such a server passes.
+    schema = LoopContext if bound is None else None
+    builder = StateGraph(LoopState, context_schema=schema)
     for step in (nodes.preprocess, nodes.retrieve, nodes.aggregate, nodes.respond):
         builder.add_node(step.__name__, step)
     builder.add_node("examine", examination)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
+
+from typing_extensions import TypedDict  # pydantic makes schemas of no other before Python 3.12
 
 from reflectory.agents.revision import Reviser
 from reflectory.agents.student import Student
