@@ -1,6 +1,9 @@
-"""Make rounds of self-improvement and print what became of each.
+"""Make rounds of self-improvement.
 
-python examples/improve.py [DOCUMENTS] -o RUN [--held-out FILE] [--rounds N]
+Prints what became of each round and why, and which student is the current one. A round of
+twenty questions takes some minutes on two cores; the same command again goes on.
+
+    python examples/improve.py [DOCUMENTS] -o RUN [--held-out FILE] [--rounds N]
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--questions", type=int, default=20)
     given = parser.parse_args(arguments)
-    config = RunConfig(
-        documents=given.documents,
-        practice={"questions": given.questions},
-        improvement={"rounds": given.rounds, "held_out": given.held_out},
+    config = RunConfig.from_dict(
+        {
+            "documents": given.documents,
+            "practice": {"questions": given.questions},
+            "improvement": {"rounds": given.rounds, "held_out": given.held_out},
+        }
     )
     return 1 if improve(SelfImprovement(given.output, config)) else 0
 

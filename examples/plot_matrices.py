@@ -1,6 +1,9 @@
 """Draw the alignment matrix of every finished loop of a run directory.
 
-python examples/plot_matrices.py [RUN] [-o FOLDER]
+Saves one picture per loop, with the curve of its change, and prints their paths. It needs no
+model and takes a second or two.
+
+    python examples/plot_matrices.py [RUN] [-o FOLDER]
 """
 
 from __future__ import annotations

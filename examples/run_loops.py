@@ -1,6 +1,9 @@
-"""Run reflective loops over a folder and print what reflection changed.
+"""Run reflective loops over a folder of documents.
 
-python examples/run_loops.py [DOCUMENTS] [-i INSTRUCTION ...] [-t ITERATIONS]
+Prints, for every instruction, the first response and the last one, their grades G[0] to G[t],
+and the alignment matrix. One instruction takes a minute or two on two cores.
+
+    python examples/run_loops.py [DOCUMENTS] [-i INSTRUCTION ...] [-t ITERATIONS]
 """
 
 from __future__ import annotations
