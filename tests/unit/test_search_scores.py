@@ -73,7 +73,8 @@ def test_lexical_scores_have_mean_zero_and_deviation_one(values):
     if scores.std() > 1e-3:
         assert found.mean() == pytest.approx(0, abs=1e-3)
         assert found.std() == pytest.approx(1, abs=1e-3)
-        assert np.array_equal(np.argsort(found, kind="stable"), np.argsort(scores, kind="stable"))
+        # Scores that differ by less than a float32 can tell of may become equal, never turn round.
+        assert (np.diff(found[np.argsort(scores, kind="stable")]) >= 0).all()
     if scores.min() == scores.max():
         assert not found.any()
 
@@ -210,7 +211,8 @@ def test_passages_of_a_single_document_are_judged_alone(given_):
     again = pair_scores(scores, holds, weights, 0 * shared, np.zeros_like(documents))
     assert np.isfinite(found).all() and np.array_equal(found, again)
     if not holds.any():
-        assert np.array_equal(np.argsort(found, kind="stable"), np.argsort(scores, kind="stable"))
+        # Scores that differ by less than a float32 can tell of may become equal, never turn round.
+        assert (np.diff(found[np.argsort(scores, kind="stable")]) >= 0).all()
 
 
 @given(candidates())
