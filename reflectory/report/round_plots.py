@@ -68,8 +68,12 @@ def plot_round(record: RoundRecord, *, ax: Axes | None = None) -> Axes:
         ax.plot(after, place, "o" if after >= before else "s", color=colour, markersize=7, zorder=3)
     name_rows(ax, [name for name, _ in rows], [_figures(pair) for _, pair in rows])
     ax.set_xlim(-0.03, 1.03)
-    count = max(int(pair.get("rows", 0)) for pair in shares.values())
+    asked = {name: int(pair.get("rows", 0)) for name, pair in shares.items()}
+    general = asked.pop("general", 0)  # plain instructions, a set of their own
+    count = max(asked.values(), default=0)
     lines = [f"ring: before, filled: after; {count} held-out question{'s' if count != 1 else ''}"]
+    if general:
+        lines[0] += f"; general: {general} instructions"
     rest = [
         f"{name} {_short(pair['before'])} -> {_short(pair['after'])}"
         for name, pair in pairs.items()

@@ -166,6 +166,15 @@ def test_a_round_shows_before_and_after_and_leaves_words_out() -> None:
     assert_nothing_overlaps(figure_of(ax))
 
 
+def test_plain_instructions_are_no_held_out_questions() -> None:
+    made = record(0, "promoted", 0.25, 0.5)
+    general = {**made.comparisons["f1"], "rows": 40}
+    ax = plots.plot_round(
+        made.model_copy(update={"comparisons": {**made.comparisons, "general": general}})
+    )
+    assert "30 held-out questions; general: 40 instructions\n" in ax.get_xlabel()
+
+
 def test_a_round_that_failed_says_so() -> None:
     failed = RoundRecord(number=1, student=0, decision="failed", reason="too few rows")
     assert texts(plots.plot_round(failed)) == ["round 1 failed:\nno figure before and after"]
