@@ -101,6 +101,8 @@ def _show(result: DemoResult, seconds: float) -> None:
     )
     for name, path in _paths(result).items():
         out.print(f"  {name:13} {path}", markup=False, highlight=False, soft_wrap=True)
+    said = f"`reflectory report {result.folder}` makes one page of all of it."
+    out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _scores(held_out: Any) -> dict[str, float | None]:
