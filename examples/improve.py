@@ -1,7 +1,8 @@
 """Make rounds of self-improvement.
 
-Prints what became of each round and why, and which student is the current one. A round of
-twenty questions takes some minutes on two cores; the same command again goes on.
+Prints what became of each round and why, and which student is the current one. Two
+small rounds, as in self_improvement.ipynb, take four minutes on two cores; those of twenty
+questions take several times as long. The same command again goes on.
 
     python examples/improve.py [DOCUMENTS] -o RUN [--held-out FILE] [--rounds N]
 """

@@ -1,7 +1,7 @@
 """Run loops into a run directory and make a data set of what was learnt.
 
-Prints how many rows of which kind lie where. The eight packaged instructions take some
-minutes on two cores; the same command again resumes.
+Prints how many rows of which kind lie where. The eight packaged instructions take
+about five minutes on two cores; the same command again resumes.
 
     python examples/make_dataset.py [DOCUMENTS] [-i INSTRUCTION ...] [-o FOLDER]
 """
