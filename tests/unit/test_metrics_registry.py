@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from reflectory.agents.verification import LexicalVerifier
 from reflectory.errors import UserError
 from reflectory.evaluation.metrics import score_answer
+from reflectory.evaluation.metrics.instructions import Instruction, follow, following_accuracy
 from reflectory.evaluation.metrics.registry import METRICS, check_names, measure_answers
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.types import Passage
@@ -19,7 +20,11 @@ words = st.lists(st.sampled_from(["red", "stone", "moon", "the", "yes", "1972", 
 phrases = words.map(" ".join)
 
 
-def measure(texts, references, names=tuple(METRICS), contexts=None, **parts):
+VERIFIED = ("strict_prompt", "strict_instruction", "loose_prompt", "loose_instruction")
+COMPARED = tuple(name for name in METRICS if name not in VERIFIED)
+
+
+def measure(texts, references, names=COMPARED, contexts=None, **parts):
     parts = {"embedder": HashingEmbedder(), "verifier": LexicalVerifier()} | parts
     count = len(texts)
     return asyncio.run(
@@ -31,7 +36,7 @@ def measure(texts, references, names=tuple(METRICS), contexts=None, **parts):
 
 def test_every_name_of_the_contract_is_there():
     named = "exact_match f1 contains words rouge1 rouge2 rougeL bleu similarity bertscore"
-    assert set(METRICS) == {*named.split(), "groundedness"}
+    assert set(METRICS) == {*named.split(), "groundedness", *VERIFIED}
 
 
 def test_values_are_those_of_the_single_metrics():
@@ -49,7 +54,7 @@ def test_no_answer_is_0_everywhere_and_changes_no_other():
     texts = ["Apollo 17 landed in 1972.", None, "red"]
     references = [("1972",), ("x",), ("red",)]
     values = measure(texts, references)
-    assert values[1] == dict.fromkeys(METRICS, 0.0)
+    assert values[1] == dict.fromkeys(COMPARED, 0.0)
     without = measure([texts[0], texts[2]], [references[0], references[2]])
     assert [values[0], values[2]] == without
 
@@ -109,6 +114,42 @@ def test_references_are_needed_where_they_are_compared_with():
     assert measure(["a b"], [()], ["words"]) == [{"words": 2.0}]
     with pytest.raises(UserError, match="needs a reference"):
         measure(["a"], [()], ["words", "f1"])
+
+
+ASKED = (
+    Instruction(id="punctuation:no_comma"),
+    Instruction(
+        id="length_constraints:number_words", parameters={"num_words": 3, "relation": "at least"}
+    ),
+)
+
+
+def test_constraints_give_the_published_figures_strictly_and_loosely():
+    texts = ["Here you are, Anna:\nthree plain words", "two words", "one two three", None]
+    values = measure(texts, [()] * 4, VERIFIED, constraints=[ASKED] * 4)
+    results = [follow(text, ASKED) for text in texts]
+    accuracy = following_accuracy(results)
+    for name in VERIFIED:
+        mean = sum(value[name] for value in values) / 4
+        assert mean == pytest.approx(getattr(accuracy, name)), name
+    assert values[0] == dict(zip(VERIFIED, (0.0, 0.5, 1.0, 1.0), strict=True))
+    assert values[3] == dict.fromkeys(VERIFIED, 0.0)
+
+
+def test_a_metric_is_left_out_where_a_question_lacks_what_it_needs():
+    texts, references = ["three plain words", "red", None], [(), ("red",), ()]
+    names = ["f1", "strict_prompt", "words"]
+    values = measure(texts, references, names, constraints=[ASKED, (), ASKED])
+    assert values[0] == {"strict_prompt": 1.0, "words": 3.0}
+    assert values[1] == {"f1": 1.0, "words": 1.0}
+    assert values[2] == {"strict_prompt": 0.0, "words": 0.0}
+
+
+def test_a_question_with_neither_reference_nor_constraint_is_an_error():
+    with pytest.raises(UserError, match="needs a reference"):
+        measure(["a", "b"], [(), ()], ["f1"], constraints=[ASKED, ()])
+    with pytest.raises(UserError, match="strict_prompt needs constraints"):
+        measure(["a"], [("a",)], ["strict_prompt"])
 
 
 def test_sequences_of_different_length_are_an_error():

@@ -7,62 +7,17 @@ loaded when a metric that needs it is asked for, and once for all answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from reflectory.agents.verification.protocol import Verifier, groundedness
 from reflectory.errors import UserError
 from reflectory.evaluation.metrics.answers import contains_answer, exact_match, token_f1
+from reflectory.evaluation.metrics.instructions import Instruction
+from reflectory.evaluation.metrics.metric import Batch, Measure, Metric
 from reflectory.evaluation.metrics.overlap import RougeKind, bleu, rouge
 from reflectory.evaluation.metrics.similarity import bert_scores, cosine_similarities
 from reflectory.models.protocol import Embedder
 from reflectory.types import Passage
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Answers that are there, with all that a metric may look at; one entry per answer.
-
-    Attributes:
-        texts: The answers.
-        references: Right answers of each question, of which any counts.
-        contexts: The passages that each was answered from.
-        questions: What was asked.
-        embedder: Makes vectors, where one was given.
-        verifier: Finds evidence, where one was given.
-    """
-
-    texts: tuple[str, ...]
-    references: tuple[tuple[str, ...], ...]
-    contexts: tuple[tuple[Passage, ...], ...]
-    questions: tuple[str, ...]
-    embedder: Embedder | None = None
-    verifier: Verifier | None = None
-
-
-Measure = Callable[[Batch], Awaitable[Sequence[float | None]]]
-"""One number per answer of a batch; ``None`` where the metric is not defined."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of single answers.
-
-    Attributes:
-        name: What a configuration calls it.
-        description: One phrase for tables and for errors.
-        measure: Computes it.
-        needs_references: Whether it compares with right answers.
-        needs_embedder: Whether it compares vectors.
-        needs_verifier: Whether it looks for evidence.
-    """
-
-    name: str
-    description: str
-    measure: Measure
-    needs_references: bool = True
-    needs_embedder: bool = False
-    needs_verifier: bool = False
 
 
 def _by_words(function: Callable[[str, tuple[str, ...]], float]) -> Measure:
@@ -101,6 +56,29 @@ async def _bertscore(batch: Batch) -> list[float]:
     return [match.f1 for match in matches]
 
 
+def _of_prompts(strictly: bool) -> Measure:
+    """Return whether all constraints of a prompt are followed."""
+
+    async def measure(batch: Batch) -> list[float | None]:
+        return [float(all(f.strict if strictly else f.loose)) for f in batch.followed]
+
+    return measure
+
+
+def _of_instructions(strictly: bool) -> Measure:
+    """Return the share of a prompt's constraints that are followed."""
+
+    async def measure(batch: Batch) -> list[float | None]:
+        found = [f.strict if strictly else f.loose for f in batch.followed]
+        return [sum(values) / len(values) for values in found]
+
+    return measure
+
+
+def _verified(name: str, description: str, measure: Measure) -> Metric:
+    return Metric(name, description, measure, needs_references=False, needs_constraints=True)
+
+
 _ALL = (
     Metric("exact_match", "equals a reference, as SQuAD normalises", _by_words(exact_match)),
     Metric("f1", "token F1 against the nearest reference", _by_words(token_f1)),
@@ -128,6 +106,12 @@ _ALL = (
         _groundedness,
         needs_references=False,
         needs_verifier=True,
+    ),
+    _verified("strict_prompt", "all its constraints are followed", _of_prompts(True)),
+    _verified("strict_instruction", "share of constraints followed", _of_instructions(True)),
+    _verified("loose_prompt", "all are followed, a part of it forgiven", _of_prompts(False)),
+    _verified(
+        "loose_instruction", "share followed, a part of it forgiven", _of_instructions(False)
     ),
 )
 
@@ -157,6 +141,7 @@ async def measure_answers(
     *,
     embedder: Embedder | None = None,
     verifier: Verifier | None = None,
+    constraints: Sequence[tuple[Instruction, ...]] | None = None,
 ) -> list[dict[str, float]]:
     """Return the metrics of many answers.
 
@@ -169,19 +154,24 @@ async def measure_answers(
         names: Names of :data:`METRICS`.
         embedder: For the metrics that compare vectors.
         verifier: For groundedness.
+        constraints: What can be verified of the answers to each question. With it a question
+            may lack references, and a metric that needs what a question lacks is not defined
+            for its answers.
 
     Returns:
         One dictionary per answer, with the names as keys. A metric that is not defined for an
-        answer is left out of its dictionary, which only ``groundedness`` of an answer that
-        states nothing is: "I do not know" is neither supported nor unsupported.
+        answer is left out of its dictionary. Beside what a question lacks that is
+        ``groundedness`` of an answer that states nothing: "I do not know" is neither
+        supported nor unsupported.
 
     Raises:
-        UserError: A name is unknown, a metric lacks what it needs, a question has no
-            reference, or the sequences differ in length.
+        UserError: A name is unknown, a metric lacks what it needs, a question has neither
+            reference nor constraint, or the sequences differ in length.
     """
     chosen = [METRICS[name] for name in check_names(names)]
-    _check_lengths(texts, references, contexts, questions)
-    _check_needs(chosen, references, embedder, verifier)
+    asked = [()] * len(texts) if constraints is None else constraints
+    _check_lengths(texts, references, contexts, questions, asked)
+    _check_needs(chosen, references, asked, embedder, verifier, mixed=constraints is not None)
     rows = [row for row, text in enumerate(texts) if text is not None]
     batch = Batch(
         texts=tuple(text for text in texts if text is not None),
@@ -190,14 +180,23 @@ async def measure_answers(
         questions=tuple(questions[row] for row in rows),
         embedder=embedder,
         verifier=verifier,
+        constraints=tuple(tuple(asked[row]) for row in rows),
     )
     values: list[dict[str, float]] = [
-        {metric.name: 0.0 for metric in chosen} if text is None else {} for text in texts
+        {m.name: 0.0 for m in chosen if text is None and m.defined(references[row], asked[row])}
+        for row, text in enumerate(texts)
     ]
+    parts: dict[tuple[int, ...], Batch] = {}
     for metric in chosen:
-        for row, value in zip(rows, await metric.measure(batch), strict=True):
+        defined = tuple(
+            place for place, row in enumerate(rows) if metric.defined(references[row], asked[row])
+        )
+        if not defined:
+            continue
+        part = parts.setdefault(defined, batch.only(defined))
+        for place, value in zip(defined, await metric.measure(part), strict=True):
             if value is not None:
-                values[row][metric.name] = float(value)
+                values[rows[place]][metric.name] = float(value)
     return values
 
 
@@ -206,12 +205,14 @@ def _check_lengths(
     references: Sequence[tuple[str, ...]],
     contexts: Sequence[tuple[Passage, ...]],
     questions: Sequence[str],
+    constraints: Sequence[tuple[Instruction, ...]],
 ) -> None:
     lengths = {
         "texts": len(texts),
         "references": len(references),
         "contexts": len(contexts),
         "questions": len(questions),
+        "constraints": len(constraints),
     }
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{count} {name}" for name, count in lengths.items())
@@ -221,8 +222,11 @@ def _check_lengths(
 def _check_needs(
     metrics: Sequence[Metric],
     references: Sequence[tuple[str, ...]],
+    constraints: Sequence[tuple[Instruction, ...]],
     embedder: Embedder | None,
     verifier: Verifier | None,
+    *,
+    mixed: bool,
 ) -> None:
     for metric in metrics:
         if metric.needs_embedder and embedder is None:
@@ -234,8 +238,15 @@ def _check_needs(
                 f"the metric {metric.name} needs a verifier",
                 hint="pass `verifier`, such as LexicalVerifier(), or drop it",
             )
-        if metric.needs_references and not all(references):
+        if metric.needs_references and not all(
+            own or (mixed and asked) for own, asked in zip(references, constraints, strict=True)
+        ):
             raise UserError(
                 f"the metric {metric.name} needs a reference for every question",
                 hint="give each question one, or measure words and groundedness only",
+            )
+        if metric.needs_constraints and constraints and not any(constraints):
+            raise UserError(
+                f"the metric {metric.name} needs constraints, and no question has any",
+                hint="give rows in IFEval's shape, or measure something else",
             )

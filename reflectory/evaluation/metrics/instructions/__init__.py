@@ -12,6 +12,7 @@ from reflectory.evaluation.metrics.instructions.following import (
     follow,
     following_accuracy,
     follows,
+    instructions_of,
     read_verifiable_prompts,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "follow",
     "following_accuracy",
     "follows",
+    "instructions_of",
     "read_verifiable_prompts",
 ]

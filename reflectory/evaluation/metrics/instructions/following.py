@@ -180,14 +180,28 @@ def read_verifiable_prompts(path: str | Path) -> list[VerifiablePrompt]:
     return prompts
 
 
+def instructions_of(row: Mapping[str, Any]) -> tuple[Instruction, ...]:
+    """Return the instructions of a row in IFEval's shape, in their order.
+
+    Args:
+        row: Has ``instruction_id_list`` and ``kwargs``, the parameters of each.
+
+    Raises:
+        UserError: A kind is unknown, or a parameter does not fit.
+        ValueError: There are not as many parameters as instructions.
+        KeyError: One of the two fields is missing.
+    """
+    pairs = zip(row["instruction_id_list"], row["kwargs"], strict=True)
+    return tuple(Instruction(id=id, parameters=given or {}) for id, given in pairs)
+
+
 def _prompt(line: str, place: str, number: str) -> VerifiablePrompt:
     try:
         row = json.loads(line)
-        pairs = zip(row["instruction_id_list"], row["kwargs"], strict=True)
         return VerifiablePrompt(
             id=str(row.get("key", number)),
             prompt=row["prompt"],
-            instructions=tuple(Instruction(id=id, parameters=given) for id, given in pairs),
+            instructions=instructions_of(row),
         )
     except UserError as error:
         raise UserError(f"{place}: {error.message}", hint=error.hint) from error
