@@ -1,21 +1,13 @@
-"""What the verbs share about budgets: their options, and what is spent and left in words."""
+"""What the verbs share about budgets: a configuration's changes, and what is spent in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reflectory.runs.manifest import Manifest
-
-MaxCalls = Annotated[int | None, typer.Option("--max-calls", help="Most calls of models.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens, of all agents.")]
-MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Most US dollars.")]
-MaxHours = Annotated[float | None, typer.Option("--max-hours", help="Most hours of this clock.")]
-Prices = Annotated[Path | None, typer.Option("--prices", help="YAML file with your prices.")]
 
 
 def budget_changes(

@@ -13,6 +13,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from reflectory.cli import options
 from reflectory.cli.common import out, print_json
 from reflectory.errors import UserError
 
@@ -26,7 +27,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def cache(
-    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    run: options.RunFolder,
     key: Annotated[
         str | None, typer.Option(help="Show one call in full, by the beginning of its key.")
     ] = None,
@@ -43,7 +44,7 @@ def cache(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete the calls that were named.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Show the calls of a run by role and model, one call in full, or prune them.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import FAILED, config_from, err, loop_from, out, print_json
 from reflectory.errors import ReflectoryError
 
@@ -15,13 +16,11 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
 def check(
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
-    ] = None,
+    config: options.ConfigFile = None,
     grader: Annotated[
         bool, typer.Option(help="Measure the grader on cases with known answers.")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Check configuration, documents, instructions, models and grader.
 

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,8 +27,6 @@ from rich.progress import (
 if TYPE_CHECKING:
     from reflectory.config import RunConfig
     from reflectory.loop import ReflectiveLoop
-
-ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML configuration.")]
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import err, out, print_json
 from reflectory.errors import DatasetError, UserError
 
@@ -72,7 +73,7 @@ def dataset(
         str | None, typer.Option(help="Also push to the hub, as OWNER/NAME; needs a token.")
     ] = None,
     private: Annotated[bool, typer.Option(help="Where it is pushed, only for you.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Turn what was learnt in one or more runs into rows that TRL reads.
 

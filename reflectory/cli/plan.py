@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reflectory.cli.budget import Prices
+from reflectory.cli import options
 from reflectory.cli.common import config_from, err, loop_from, out, print_json
 from reflectory.errors import UserError
 
@@ -21,34 +21,27 @@ def plan(
     run: Annotated[
         Path | None, typer.Argument(help="Run directory: show its plan beside what it took.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
-    ] = None,
-    documents: Annotated[
-        list[str] | None,
-        typer.Option("--documents", "-d", help="File, folder or index; repeatable."),
-    ] = None,
-    instruction: Annotated[
-        list[str] | None, typer.Option("--instruction", "-i", help="What to ask; repeatable.")
-    ] = None,
+    config: options.ConfigFile = None,
+    documents: options.Documents = None,
+    instruction: options.Instructions = None,
     instructions: Annotated[
         str | None, typer.Option(help="File: one per line, or JSON Lines.")
     ] = None,
     count: Annotated[
         int | None, typer.Option(help="Number of instructions, where they are not named yet.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    student: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    max_iterations: Annotated[int | None, typer.Option(help="T.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Loops at the same time.")] = None,
-    prices: Prices = None,
+    teacher: options.ModelName = None,
+    student: options.ModelName = None,
+    max_iterations: options.MaxIterations = None,
+    concurrency: options.LoopsAtOnce = None,
+    prices: options.Prices = None,
     probe: Annotated[
         bool, typer.Option(help="Time one short loop on the models; --no-probe loads nothing.")
     ] = True,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also keep the plan in this RUN.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Predict calls, tokens, cost and time of a run; afterwards show them beside the facts.
 

@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reflectory.cli.budget import (
-    MaxCalls,
-    MaxCost,
-    MaxHours,
-    MaxTokens,
-    Prices,
-    budget_changes,
-)
-from reflectory.cli.common import (
-    FAILED,
-    INTERRUPTED,
-    config_from,
-    loop_from,
-)
+from reflectory.cli import options
+from reflectory.cli.budget import budget_changes
+from reflectory.cli.common import FAILED, INTERRUPTED, config_from, loop_from
 from reflectory.cli.interrupts import Asked, stopping_on_signals
 from reflectory.cli.progress import Display, is_a_terminal, showing
 from reflectory.cli.run_output import Events, JsonList, People, Quiet
@@ -40,47 +29,38 @@ def run(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
     ],
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="YAML configuration.")
-    ] = None,
-    documents: Annotated[
-        list[str] | None,
-        typer.Option("--documents", "-d", help="File, folder or index; repeatable."),
-    ] = None,
-    instruction: Annotated[
-        list[str] | None, typer.Option("--instruction", "-i", help="What to ask; repeatable.")
-    ] = None,
+    config: options.ConfigFile = None,
+    documents: options.Documents = None,
+    instruction: options.Instructions = None,
     instructions: Annotated[
         str | None,
         typer.Option(help="File: one per line, JSON Lines or Parquet; or dataset:NAME."),
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    student: Annotated[str | None, typer.Option(help="local, local:PATH, PROVIDER:MODEL")] = None,
-    student_adapter: Annotated[str | None, typer.Option(help="Folder of an adapter.")] = None,
-    max_iterations: Annotated[int | None, typer.Option(help="T.")] = None,
+    teacher: options.ModelName = None,
+    student: options.ModelName = None,
+    student_adapter: options.AdapterFolder = None,
+    max_iterations: options.MaxIterations = None,
     epsilon: Annotated[float | None, typer.Option(help="Threshold of Equation 32.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Loops at the same time.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
-    ] = None,
-    max_calls: MaxCalls = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    max_hours: MaxHours = None,
-    prices: Prices = None,
+    concurrency: options.LoopsAtOnce = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    max_calls: options.MaxCalls = None,
+    max_tokens: options.MaxTokens = None,
+    max_cost: options.MaxCost = None,
+    max_hours: options.MaxHours = None,
+    prices: options.Prices = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed instructions again.")] = False,
     engine: Annotated[str | None, typer.Option(help="local, or ray: on a cluster.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes with models, on Ray.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
     events: Annotated[
         bool, typer.Option("--events", help="Print JSON Lines of what happens, while it runs.")
     ] = False,
     log_json: Annotated[
         Path | None, typer.Option(help="File for a log of nodes and calls, as JSON Lines.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run reflective loops; the same command on the same RUN goes on where it stopped.
 

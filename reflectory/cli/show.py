@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import err, out, print_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    run: options.RunFolder,
     trajectory: Annotated[
         str | None, typer.Argument(help="Id of a trajectory, or its beginning.")
     ] = None,

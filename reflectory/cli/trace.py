@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reflectory.cli import options
 from reflectory.cli.common import out, print_json
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def trace(
-    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    run: options.RunFolder,
     trajectory: Annotated[str, typer.Argument(help="Id of a trajectory, or its beginning.")],
     role: Annotated[
         str | None, typer.Option(help="Only calls of this role (student.answer, teacher.).")

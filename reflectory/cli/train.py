@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reflectory.cli.common import ConfigOption, config_from, err, out, print_json, progress_bar
+from reflectory.cli import options
+from reflectory.cli.common import config_from, err, out, print_json, progress_bar
 from reflectory.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the adapter.")
     ] = None,
-    base: Annotated[
-        str, typer.Option(help="local (the default model), or a folder or hub id.")
-    ] = "local",
+    base: options.BaseModel = "local",
     parent: Annotated[
         Path | None, typer.Option(help="Adapter to start from: the student of the last round.")
     ] = None,
@@ -36,7 +35,7 @@ def train(
         str | None,
         typer.Option(help="Model whose distributions are learnt where training.kl_weight > 0."),
     ] = None,
-    config: ConfigOption = None,
+    config: options.ConfigFile = None,
     objective: Annotated[
         str | None, typer.Option(help="sft, dpo or sft+dpo; by the data sets if not given.")
     ] = None,
@@ -50,14 +49,12 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of the adapter.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation and order.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda, mps, cpu")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="auto, bfloat16, float16, float32, int8")
-    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it takes in time and memory, and stop.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.JsonResult = False,
 ) -> None:
     """Train one adapter: on rows (Equation 6), on pairs (Equation 12), or both in turn.
 
