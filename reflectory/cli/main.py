@@ -26,6 +26,7 @@ from reflectory.cli import (
     train,
 )
 from reflectory.cli.common import DONE, INTERRUPTED, err
+from reflectory.cli.messages import print_error
 from reflectory.errors import ReflectoryError
 
 app = typer.Typer(
@@ -96,8 +97,7 @@ def run_command(arguments: list[str]) -> int:
             err.print("Interrupted. What is finished is kept; the same command goes on from there.")
         return code
     except ReflectoryError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        print_error(error)
         return error.exit_code
     return DONE
 

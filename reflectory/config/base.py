@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from reprlib import Repr
 from typing import Annotated, Any, Self
 
@@ -19,14 +20,22 @@ _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
 _REPR.maxlevel = 3
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """Return one readable line per problem of a pydantic error."""
+def problems_of(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+    """Return one readable line per problem of a pydantic error.
+
+    Args:
+        error: What pydantic raised.
+        model: What was validated; for a field that there is not, the one like it is named.
+    """
     lines = []
     for item in error.errors(include_url=False, include_context=False):
         field = ".".join(str(part) for part in item["loc"]) or "configuration"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "there is no such field; see docs/configuration.md for those there are"
+            like = _like(model, item["loc"])
+            message = "there is no such field; "
+            message += f"did you mean {like}? S" if like else "s"
+            message += "ee docs/configuration.md for those there are"
         given = (
             ""
             if item["type"] in {"missing", "extra_forbidden"}
@@ -34,6 +43,19 @@ def problems_of(error: ValidationError) -> list[str]:
         )
         lines.append(without_passwords(f"{field}: {message}{given}")[:_SHOWN])
     return lines
+
+
+def _like(model: type[BaseModel] | None, place: tuple[int | str, ...]) -> str | None:
+    """Return the field that is spelled most like one that there is not, if one is."""
+    *parents, name = place
+    for parent in parents:
+        field = model.model_fields.get(str(parent)) if model is not None else None
+        inner = None if field is None else field.annotation
+        # Within lists and unions it would have to be guessed which model was meant.
+        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    fields = list(model.model_fields) if model is not None else []
+    whole = [field for field in fields if str(name) in field.split("_", 1)[1:]]
+    return next(iter(whole or get_close_matches(str(name), fields, n=1, cutoff=0.8)), None)
 
 
 def _shown(value: Any) -> str:
@@ -53,7 +75,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise ConfigError(problems_of(error), source=type(self).__name__) from error
+            raise ConfigError(problems_of(error, type(self)), source=type(self).__name__) from error
 
     # Nested parts are validated by pydantic's core and not through this
     # constructor, so that the problems of all parts arrive in one error.

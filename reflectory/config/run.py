@@ -113,11 +113,13 @@ class RunConfig(Settings):
             ConfigError: With every problem that the data has.
         """
         if not isinstance(data, dict):
-            raise ConfigError([f"expected fields, got {type(data).__name__}"], source=source)
+            raise ConfigError(
+                [f"expected lines of `FIELD: VALUE`, got a {type(data).__name__}"], source=source
+            )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(problems_of(error), source=source) from error
+            raise ConfigError(problems_of(error, cls), source=source) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

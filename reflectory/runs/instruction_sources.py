@@ -149,7 +149,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise UserError(
             f"cannot read the instructions {path}: {error.strerror or error}",
-            hint="pass the path of a file; for a single instruction pass a list of one",
+            hint="pass the path of a file; a single instruction is a list of one, "
+            "or `--instruction TEXT` of the command line",
         ) from error
 
 

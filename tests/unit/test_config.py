@@ -120,7 +120,20 @@ def test_problems_of_python_arguments_are_config_errors_too() -> None:
 def test_unknown_field_points_to_those_there_are() -> None:
     (problem,) = problems(RunConfig.from_dict, {"loop": {"iterations": 3}})
     assert problem.startswith("loop.iterations: there is no such field")
-    assert "got" not in problem
+    assert "got" not in problem and "did you mean max_iterations?" in problem
+
+
+def test_a_field_that_is_nearly_right_is_named() -> None:
+    said = problems(
+        RunConfig.from_dict,
+        {"documnets": "notes", "loop": {"max_iteration": 3, "levels": [{"nam": "a"}]}, "x": 1},
+    )
+    by_field = {line.partition(":")[0]: line for line in said}
+    assert "did you mean documents? See docs" in by_field["documnets"]
+    assert "did you mean max_iterations?" in by_field["loop.max_iteration"]
+    assert "did you mean" not in by_field["loop.levels.0.nam"] + by_field["x"]
+    (problem,) = problems(LoopConfig, epsilom=0.1)
+    assert "did you mean epsilon?" in problem
 
 
 def test_huge_values_are_not_repeated_in_full() -> None:

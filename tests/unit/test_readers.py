@@ -209,7 +209,7 @@ def test_files_of_a_folder_are_skipped_with_a_reason(tmp_path):
 def test_a_folder_with_nothing_readable_lists_the_reasons(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DocumentError, match="no readable document: the folder is empty"):
+    with pytest.raises(DocumentError, match=r"no readable document in .*empty: nothing is there"):
         read_documents(empty)
     for number in range(12):
         write(tmp_path, f"x{number:02}.png", b"x")

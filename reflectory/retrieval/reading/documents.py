@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -120,8 +120,9 @@ def iter_documents(
             when the iterator comes to it.
     """
     skipped: list[SkippedFile] = []
-    files = _list_files(paths, skipped)
-    return _read_all(files, skipped, max_bytes, on_skipped or (lambda _: None))
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = _list_files(given, skipped)
+    return _read_all(files, skipped, max_bytes, on_skipped or (lambda _: None), given)
 
 
 def _read_all(
@@ -129,6 +130,7 @@ def _read_all(
     listed: list[SkippedFile],
     max_bytes: int,
     on_skipped: Callable[[SkippedFile], None],
+    given: Sequence[str | Path],
 ) -> Iterator[Document]:
     reasons: list[SkippedFile] = []
     places: dict[str, str] = {}
@@ -150,8 +152,9 @@ def _read_all(
         more = len(reasons) - len(lines)
         if more > 0:
             lines.append(f"\n  - and {more} more")
+        where = ", ".join(str(path) for path in given)
         raise DocumentError(
-            "no readable document" + ("".join(lines) or ": the folder is empty"),
+            f"no readable document in {where}" + ("".join(lines) or ": nothing is there"),
             hint=f"readable are {', '.join(READERS)}",
         )
 
@@ -212,9 +215,8 @@ def _bytes_of(file: _File, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _list_files(paths: Paths, skipped: list[SkippedFile]) -> list[_File]:
+def _list_files(given: Sequence[str | Path], skipped: list[SkippedFile]) -> list[_File]:
     """Return the files to read, each once, under names that differ."""
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise DocumentError("no documents were given", hint="give files or folders")
     files: list[_File] = []
