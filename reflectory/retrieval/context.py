@@ -131,13 +131,14 @@ def render_passages(passages: Sequence[Passage], first_number: int = 1) -> str:
         first_number: Number of the first one.
     """
     return "\n\n".join(
-        f"[{number}] {_title(passage)}".rstrip() + "\n" + _neutral(passage.text)
+        f"[{number}] {_title(passage.title)}".rstrip() + "\n" + _neutral(passage.text)
         for number, passage in enumerate(passages, start=first_number)
     )
 
 
-def _title(passage: Passage) -> str:
-    title = _neutral(clean_line(passage.title))
+@lru_cache(maxsize=_KEPT)
+def _title(text: str) -> str:
+    title = _neutral(clean_line(text))
     return title if len(title) <= _TITLE_LENGTH else title[: _TITLE_LENGTH - 1].rstrip() + "…"
 
 

@@ -12,9 +12,11 @@ other half, and what this cannot see.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import mul
 
 from reflectory.agents.verification.protocol import statements_in
 from reflectory.agents.verification.words import (
@@ -70,6 +72,8 @@ class _Content:
     stems: frozenset[str]
     roots: dict[str, list[str]]
     """The stems by how they begin, for most begin differently from any given one."""
+    holders: Counter[str]
+    """How many sentences hold a stem."""
 
 
 @lru_cache(maxsize=4096)
@@ -83,7 +87,8 @@ def _content(title: str, text: str) -> _Content:
     roots: dict[str, list[str]] = {}
     for stem in stems:
         roots.setdefault(stem[:ROOT_LETTERS], []).append(stem)
-    return _Content(tuple(found), of_title, stems, roots)
+    holders = Counter(stem for sentence in found for stem in sentence.stems)
+    return _Content(tuple(found), of_title, stems, roots, holders)
 
 
 @dataclass(frozen=True)
@@ -167,15 +172,15 @@ def _claim(statement: str, question: str, contents: Sequence[_Content]) -> _Clai
         denied = has_negation(statement) or _FALSE in own
         words, asked = tuple(w._replace(negated=denied) for w in asked), ()
         own = stems_of(words)
-    held = [s.stems for content in contents for s in content.sentences]
+    held = sum(len(content.sentences) for content in contents)
     repeated = own & stems_of(asked)
     weights = {}
     for word in (*words, *asked):
         # A word that no sentence holds may be another word for something, so it
         # weighs no more than one that a single sentence holds.
-        holders = max(1, sum(word.stem in stems for stems in held))
+        holders = max(1, sum(content.holders[word.stem] for content in contents))
         emphasis = _EMPHASIS if word.name or word.number else 1.0
-        weights[word.stem] = emphasis * math.log1p(len(held) / holders)
+        weights[word.stem] = emphasis * math.log1p(held / holders)
         if word.stem in repeated:
             weights[word.stem] *= _REPEATED
     need = min(1.0, max(0.0, (_LONG - len(own)) / (_LONG - _SHORT))) if asked else 0.0
@@ -184,20 +189,27 @@ def _claim(statement: str, question: str, contents: Sequence[_Content]) -> _Clai
 
 def _best_stretch(claim: _Claim, content: _Content) -> tuple[float, int, int] | None:
     """Return score, start and end of the best stretch; of equals the shortest, then the first."""
-    table = _credits(claim, content)
-    if not any(any(row) for row in table):
+    given = columns = _credits(claim, content)
+    if not any(map(any, columns)):
         return None
+    coverage = _Coverage(claim, content.title)
     best: tuple[float, int, int] | None = None
     for width in range(1, min(_MOST_SENTENCES, len(content.sentences)) + 1):
-        for first in range(len(content.sentences) - width + 1):
-            stretch = content.sentences[first : first + width]
-            given = [max(row[first : first + width]) for row in table]
-            if not any(given):
+        factor = _WIDTH_FACTOR ** (width - 1)
+        if best is not None and factor <= best[0]:
+            break  # nothing so wide can be better
+        if width > 1:
+            given = [
+                tuple(map(max, a, b)) for a, b in zip(given, columns[width - 1 :], strict=False)
+            ]
+        for first, credits in enumerate(given):
+            if not any(credits):
                 continue
-            score = _coverage(claim, content.title, given) * _WIDTH_FACTOR ** (width - 1)
+            score = coverage(credits) * factor
             # What follows only lowers a score, and is the dearer part.
             if best is not None and score <= best[0]:
                 continue
+            stretch = content.sentences[first : first + width]
             score *= _order(claim, stretch) * _polarity(claim, stretch)
             score *= _relevance(claim, content.title, stretch)
             if score > 0.0 and (best is None or score > best[0]):
@@ -205,37 +217,49 @@ def _best_stretch(claim: _Claim, content: _Content) -> tuple[float, int, int] | 
     return best
 
 
-def _credits(claim: _Claim, content: _Content) -> list[list[float]]:
-    """Return how far each sentence holds each word: 1, less for one root, or 0.
+def _credits(claim: _Claim, content: _Content) -> list[tuple[float, ...]]:
+    """Return, for each sentence, how far it holds each word: 1, less for one root, or 0.
 
-    The rows belong to the words of the claim, the columns to the sentences.
+    An entry per sentence, and in it one per word of the claim.
     """
-    table = []
+    rows = []
     for word in claim.words:
         stem = word.stem
         near = [] if word.number else content.roots.get(stem[:ROOT_LETTERS], [])
         alike = [s for s in near if same_root(stem, s)]
-        table.append(
+        if not alike:
+            rows.append([1.0 if stem in s.stems else 0.0 for s in content.sentences])
+            continue
+        rows.append(
             [
-                1.0 if stem in s.stems else _SAME_ROOT if not s.stems.isdisjoint(alike) else 0.0
+                1.0 if stem in s.stems else 0.0 if s.stems.isdisjoint(alike) else _SAME_ROOT
                 for s in content.sentences
             ]
         )
-    return table
+    return list(zip(*rows, strict=True))
 
 
-def _coverage(claim: _Claim, title: frozenset[str], given: Sequence[float]) -> float:
-    """Return the share of the claim by weight, lower for every name and number that is missing."""
-    got = total = 0.0
-    missing = 0
-    for word, credit in zip(claim.words, given, strict=True):
-        weight = claim.weights[word.stem]
-        # The title says who "it" is.
-        credit = max(credit, float(word.stem in title))
-        got += weight * credit
-        total += weight
-        missing += not credit and (word.name or word.number)
-    return float(got / total * _MISSING**missing) if total else 0.0
+class _Coverage:
+    """The share of a claim by weight, lower for every name and number that is missing.
+
+    Args:
+        claim: The claim.
+        title: Stems of the passage's title, which says who "it" is.
+    """
+
+    def __init__(self, claim: _Claim, title: frozenset[str]) -> None:
+        self._weights = [claim.weights[word.stem] for word in claim.words]
+        self._total = sum(self._weights)
+        self._title = tuple(float(word.stem in title) for word in claim.words)
+        self._needed = [i for i, word in enumerate(claim.words) if word.name or word.number]
+
+    def __call__(self, credits: Sequence[float]) -> float:
+        """Return the share in [0, 1] that a stretch covers, from what it holds of each word."""
+        if not self._total:
+            return 0.0
+        credits = tuple(map(max, credits, self._title))
+        missing = sum(not credits[i] for i in self._needed)
+        return float(sum(map(mul, self._weights, credits)) / self._total * _MISSING**missing)
 
 
 def _order(claim: _Claim, stretch: Sequence[_Sentence]) -> float:
