@@ -1,24 +1,20 @@
 """The local engine on a tiny transformer: same words, whatever runs beside it."""
 
 import asyncio
-import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from engines import MODEL, TOKENIZER, ask, endless
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reflectory.errors import BackendError, ModelError, UserError
+from reflectory.errors import BackendError, UserError
 from reflectory.models.engine.failures import is_out_of_memory
 from reflectory.models.engine.network import Network
-from reflectory.models.engine.rendering import messages_of, prompt_text, render
+from reflectory.models.engine.rendering import prompt_text
 from reflectory.models.engine.sampling import draw_tokens
-from reflectory.models.engine.selection import Limits, choose, own_tokens
-from reflectory.models.engine.work import CompletionRow, Job
 from reflectory.models.local import LocalModel
 from reflectory.models.protocol import (
     Capability,
@@ -29,10 +25,7 @@ from reflectory.models.protocol import (
     ScoreRequest,
     Segment,
 )
-from reflectory.models.thinking import split_thinking
-from reflectory.testing.tiny import save_tiny_model, tiny_model
 
-MODEL, TOKENIZER = tiny_model(0)
 SHARED = (
     Segment(text="You answer from documents.", speaker="system", shared=True),
     Segment(text="Document 1: the crater is three million years old.", shared=True),
@@ -56,25 +49,6 @@ def request(
 
 def local(**settings_: Any) -> LocalModel:
     return LocalModel(MODEL, TOKENIZER, fingerprint="tiny@0/float32", **settings_)
-
-
-def endless(**settings_: Any) -> LocalModel:
-    """A model that never says that it has finished."""
-    model, tokenizer = tiny_model(0)
-    model.generation_config.eos_token_id, tokenizer.eos_token = None, None
-    return LocalModel(model, tokenizer, fingerprint="endless", **settings_)
-
-
-def ask(model: LocalModel, *requests: Request) -> list[Completion]:
-    """Ask all at once and close the model."""
-
-    async def all_of_them() -> list[Completion]:
-        try:
-            return list(await asyncio.gather(*map(model.complete, requests)))
-        finally:
-            await model.aclose()
-
-    return asyncio.run(all_of_them())
 
 
 def generate(prompt: str, tokens: int) -> str:
@@ -375,186 +349,6 @@ def test_out_of_memory_with_one_sequence_is_an_error() -> None:
         ask(model, request("Why?"))
     assert not caught.value.retryable
     assert is_out_of_memory(caught.value.__cause__ or caught.value)
-
-
-# Adapters
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A saved tiny model and an adapter for it."""
-    from peft import LoraConfig, get_peft_model
-
-    root = tmp_path_factory.mktemp("models")
-    base = save_tiny_model(root / "base")
-    model, _ = tiny_model(0)
-    model.config._name_or_path = str(base)
-    torch.manual_seed(0)
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.5)
-    adapted.save_pretrained(root / "adapter")
-    return base, root / "adapter"
-
-
-def load(base: Path, adapter: Path | None = None) -> LocalModel:
-    return LocalModel.load(base, device="cpu", dtype="float32", adapter=adapter)
-
-
-def test_an_adapter_changes_what_is_said(folders: tuple[Path, Path]) -> None:
-    base, adapter = folders
-    plain, adapted = load(base), load(base, adapter)
-    assert adapted.fingerprint.startswith(plain.fingerprint + "+adapter@")
-    assert plain.fingerprint.startswith("base@") and plain.fingerprint.endswith("/float32")
-    (one,), (other,) = ask(plain, request("Why?")), ask(adapted, request("Why?"))
-    assert one.text != other.text
-    (batched,) = ask(
-        LocalModel.load(
-            base, device="cpu", dtype="float32", adapter=adapter, batch_invariant=False
-        ),
-        request("Why?"),
-    )
-    assert batched.text == other.text
-
-
-def test_the_fingerprint_is_that_of_the_content(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    base, adapter = folders
-    copy = shutil.copytree(base, tmp_path / base.name)
-    moved = shutil.copytree(adapter, tmp_path / "elsewhere")
-    assert load(copy, moved).fingerprint == load(base, adapter).fingerprint
-    other = save_tiny_model(tmp_path / "other" / base.name, seed=1)
-    assert load(other).fingerprint != load(base).fingerprint
-
-
-def test_an_adapter_of_another_base_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    base, adapter = folders
-    renamed = shutil.copytree(adapter, tmp_path / "renamed")
-    config = json.loads((renamed / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = "someone/another-model"
-    (renamed / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="another-model"):
-        load(base, renamed)
-
-    noted = shutil.copytree(renamed, tmp_path / "noted")
-    note = {"base_fingerprint": load(base).fingerprint.replace("float32", "bfloat16")}
-    (noted / "reflectory.json").write_text(json.dumps(note))
-    assert "+adapter@" in load(base, noted).fingerprint
-    (noted / "reflectory.json").write_text(json.dumps({"base_fingerprint": "base@0/float32"}))
-    with pytest.raises(ModelError, match="base@0"):
-        load(base, noted)
-
-
-def test_an_adapter_of_another_shape_is_refused(folders: tuple[Path, Path]) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(**{**MODEL.config.to_dict(), "hidden_size": 48})
-    other = LlamaForCausalLM(config).eval()
-    with pytest.raises(ModelError, match="does not fit"):
-        LocalModel(other, TOKENIZER, fingerprint="base@1/float32", adapter=folders[1])
-
-
-def test_missing_models_and_adapters_are_named(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base, adapter = folders
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for source in (tmp_path / "nowhere", tmp_path, "no-such-owner/no-such-model"):
-        with pytest.raises(ModelError, match=Path(source).name):
-            LocalModel.load(source, device="cpu")
-    with pytest.raises(ModelError, match="it is an adapter"):
-        LocalModel.load(adapter, device="cpu")
-    with pytest.raises(ModelError, match=r"adapter_config\.json"):
-        load(base, tmp_path)
-    pickled = shutil.copytree(adapter, tmp_path / "pickled")
-    (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
-    with pytest.raises(ModelError, match="safetensors"):
-        load(base, pickled)
-
-
-# Rendering, selection, thinking, the rest
-
-
-def test_messages_join_segments() -> None:
-    segments = (*SHARED, Segment(text="Why?"))
-    assert messages_of(segments) == [
-        {"role": "system", "content": SHARED[0].text},
-        {"role": "user", "content": f"{SHARED[1].text}\n\nWhy?"},
-    ]
-    (folded,) = messages_of(segments, system_role=False)
-    assert folded["content"].startswith(SHARED[0].text)
-
-
-def test_a_template_without_system_role_gets_one_user_message() -> None:
-    _, tokenizer = tiny_model()
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}"
-        "{{ raise_exception('no system role') }}{% endif %}"
-        "[{{ m['content'] | trim }}]{% endfor %}>"
-    )
-    assert prompt_text(tokenizer, (*SHARED, Segment(text="Why? "))) == (
-        f"[{SHARED[0].text}\n\n{SHARED[1].text}\n\nWhy?]>"
-    )
-    tokenizer.chat_template = None
-    assert prompt_text(tokenizer, (Segment(text="a"), Segment(text="b"))) == "a\n\nb\n"
-
-
-@given(st.text(alphabet="abteh \n?", max_size=12), st.text(alphabet="abteh \n?", max_size=12))
-@settings(max_examples=50, deadline=None)
-def test_shared_tokens_are_the_same_in_every_call(one: str, other: str) -> None:
-    first = render(TOKENIZER, (*SHARED, Segment(text=one)))
-    second = render(TOKENIZER, (*SHARED, Segment(text=other)))
-    count = first.shared_tokens
-    assert count == second.shared_tokens > 0
-    assert first.token_ids[:count] == second.token_ids[:count]
-    assert SHARED[1].text[:-4] in TOKENIZER.decode(list(first.token_ids[:count]))
-
-
-def test_thinking_templates_are_closed_for_prefills() -> None:
-    _, tokenizer = tiny_model()
-    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
-    asked = (Segment(text="Why?"),)
-    assert render(tokenizer, asked).thinking
-    closed = render(tokenizer, asked, "It is")
-    assert not closed.thinking
-    assert TOKENIZER.decode(list(closed.token_ids)).endswith("<think>\n</think>\n\nIt is")
-
-
-@pytest.mark.parametrize(
-    ("text", "opened", "said", "thought"),
-    [
-        ("plain", False, "plain", ""),
-        ("<think>a</think> b", False, "b", "a"),
-        ("<think>a</think>b<think>c</think>", False, "b", "a\n\nc"),
-        ("b <think>cut", False, "b", "cut"),
-        ("a</think>b", False, "b", "a"),
-        ("cut before the end", True, "", "cut before the end"),
-        ("a</think>b", True, "b", "a"),
-    ],
-)
-def test_thinking_is_kept_apart(text: str, opened: bool, said: str, thought: str) -> None:
-    assert split_thinking(text, opened=opened) == (said, thought)
-
-
-SIZES = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 2)), min_size=1, max_size=12)
-
-
-@given(SIZES, st.integers(1, 8), st.integers(50, 600))
-@settings(max_examples=60, deadline=None)
-def test_selection_keeps_its_limits_and_never_starves(
-    sizes: list[tuple[int, int]], rows: int, tokens: int
-) -> None:
-    job = Job(request("x"))
-    waiting = [
-        CompletionRow(job=job, tokens=(kind,) * (size + 1), prefix_length=size, room=10)
-        for size, kind in sizes
-    ]
-    chosen = choose(waiting, [], Limits(rows=rows, tokens=tokens), rows)
-    assert chosen and chosen[0] is waiting[0]
-    assert len(chosen) <= rows
-    if len(chosen) > 1:
-        held = sum(map(own_tokens, chosen)) + sum(map(len, {row.prefix for row in chosen}))
-        assert held <= tokens
 
 
 def test_it_is_a_model() -> None:
