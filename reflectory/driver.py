@@ -12,6 +12,7 @@ from langgraph.types import Command
 from reflectory.errors import IntegrityError, UserError
 from reflectory.graphs.reflective_loop import LoopGraph, recursion_limit
 from reflectory.graphs.state import LoopContext, LoopState
+from reflectory.observability import callbacks
 from reflectory.observability.place import observing
 from reflectory.runs.checkpoints import UNREADABLE, damaged_checkpoint
 
@@ -39,6 +40,17 @@ class LoopEvent:
 
 
 OnEvent = Callable[[LoopEvent], None]
+
+
+def steps_are_told(on_event: OnEvent | None) -> bool:
+    """Return whether anybody is told of the steps of a branch by LangGraph itself.
+
+    Then a branch must be a graph. Spans, logs, listeners and the trace of calls need none.
+
+    Args:
+        on_event: Who wants events, if anybody does.
+    """
+    return on_event is not None or callbacks.are_configured()
 
 
 def thread_config(trajectory_id: str, live: LoopContext) -> RunnableConfig:

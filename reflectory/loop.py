@@ -128,14 +128,14 @@ class ReflectiveLoop:
             on_event: Is told of every step.
             on_review: Asks a person, where the configuration says so.
         """
-        from reflectory.driver import check_instruction, drive
+        from reflectory.driver import check_instruction, drive, steps_are_told
         from reflectory.graphs.outcome import trajectory_of
 
         text = check_instruction(instruction)
         parts = await self.aopen()
         trajectory_id = content_hash(text, self.config.seed)[:16]
         state = await drive(
-            self.graph(self.memory()),
+            self.graph(self.memory(), branch_graphs=steps_are_told(on_event)),
             parts.context(),
             text,
             trajectory_id,
@@ -281,7 +281,7 @@ class ReflectiveLoop:
         self,
         checkpointer: BaseCheckpointSaver[str] | None = None,
         *,
-        branch_checkpoints: bool = True,
+        branch_graphs: bool = True,
     ) -> LoopGraph:
         """Return the compiled LangGraph graph, to run, draw or put into another graph.
 
@@ -289,12 +289,15 @@ class ReflectiveLoop:
 
         Args:
             checkpointer: Where the state is kept between steps.
-            branch_checkpoints: Whether that of the steps within a branch is, too.
+            branch_graphs: Whether the steps within a branch are nodes, too, and not one node.
         """
         from reflectory.graphs.reflective_loop import build_reflective_loop
+        from reflectory.observability.nodes import ObservedSteps
 
         return build_reflective_loop(
-            self.config, checkpointer=checkpointer, branch_checkpoints=branch_checkpoints
+            self.config,
+            checkpointer=checkpointer,
+            observer=None if branch_graphs else ObservedSteps,
         )
 
     def as_runnable(self) -> LoopRunnable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflectory.assembly import Parts, Sources
 from reflectory.config import LoopConfig, RemoteConfig, RunConfig
-from reflectory.driver import OnEvent, Review, check_instruction, drive
+from reflectory.driver import OnEvent, Review, check_instruction, drive, steps_are_told
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
 from reflectory.models.defaults import describe_source
@@ -232,9 +232,9 @@ class _Session:
         if self._graph is None or (self._saver is None and self._config.review):
             # A checkpointer in memory is for one loop: nobody would prune it.
             memory = self._runner._loop.memory()
-            # Within a branch, the call cache knows how far it was.
+            # No checkpoint is needed within a branch: the call cache knows how far it was.
             self._graph = self._runner._loop.graph(
-                self._saver or memory, branch_checkpoints=self._directory is None
+                self._saver or memory, branch_graphs=steps_are_told(self._runner._on_event)
             )
         return self._graph
 

@@ -1,14 +1,15 @@
 """One branch of an iteration: ask -> answer -> evaluate -> align, at one level.
 
-It is a graph of its own, so that a fast level does not wait for a slow one
+It is a graph of its own, or one node, so that a fast level does not wait for a slow one
 between the stages: the loop's next barrier is the reflection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END, START, StateGraph
@@ -25,6 +26,40 @@ from reflectory.types import Examination, Failure, Feedback, Question, ScoredPas
 
 T = TypeVar("T")
 ContextOf = Callable[[Runtime[LoopContext]], LoopContext]
+
+
+class Step(Protocol):
+    """A step of a branch, which LangGraph takes as a node."""
+
+    __name__: str
+
+    async def __call__(self, state: BranchState, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Return what the step adds to the state."""
+
+
+class StepObserver(Protocol):
+    """Is told of the steps of a branch that LangGraph sees as one node."""
+
+    def step(
+        self, name: str, state: Mapping[str, Any]
+    ) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+        """Return a context for a step, which gives what takes the step's update.
+
+        Args:
+            name: Of the step.
+            state: What the step is given.
+        """
+
+
+BranchNode = Callable[[Any, Runtime[LoopContext]], Awaitable[dict[str, Any]]]
+"""A whole branch as one node; its state is a BranchState."""
+
+_GIVEN_BACK: tuple[Literal["examinations", "extras", "passages"], ...] = (
+    "examinations",
+    "extras",
+    "passages",
+)
+"""What a branch writes into the loop's state."""
 
 
 def failure_of(step: str, error: OutputError) -> Failure:
@@ -190,35 +225,61 @@ class ExaminationNodes:
 
 
 def build_examination(
-    config: LoopConfig, context_of: ContextOf, *, checkpoints: bool = True
-) -> CompiledStateGraph[BranchState, LoopContext, BranchState, BranchOutput]:
-    """Return the compiled graph of one branch.
+    config: LoopConfig,
+    context_of: ContextOf,
+    *,
+    observer: Callable[[], StepObserver] | None = None,
+) -> CompiledStateGraph[BranchState, LoopContext, BranchState, BranchOutput] | BranchNode:
+    """Return one branch, as a graph of its own or as one node.
+
+    As a graph, each step is streamed, drawn, told to callbacks and kept in checkpoints. As one
+    node it takes less of LangGraph's time, for a straight line needs no supersteps; what it
+    computes is the same, and an observer is told of the same steps.
 
     Args:
         config: Decides whether a person reviews questions or grades.
         context_of: Gives the live objects for a runtime.
-        checkpoints: Whether its steps are kept where the loop's are. Where a person
-            reviews they always are, for the branch waits between two of them.
+        observer: Makes who is told of the steps of one node; ``None`` for a graph. Where a
+            person reviews it always is a graph, for it waits between two of its steps.
     """
     nodes = ExaminationNodes(context_of)
-    steps = [nodes.ask, nodes.answer, nodes.evaluate, nodes.align]
+    steps: list[Step] = [nodes.ask, nodes.answer, nodes.evaluate, nodes.align]
+    if observer is not None and not config.review:
+        return _one_node(steps, observer)
     if "grade" in config.review:
         steps.insert(3, nodes.review_grade)
     if "question" in config.review:
         steps.insert(1, nodes.review_question)
     builder = StateGraph(BranchState, context_schema=LoopContext, output_schema=BranchOutput)
-    for step in steps:
-        builder.add_node(step.__name__, step)
     names = [step.__name__ for step in steps]
+    for name, step in zip(names, steps, strict=True):
+        builder.add_node(name, step)
     builder.add_edge(START, names[0])
     for name, following in pairwise(names):
         builder.add_conditional_edges(name, _GoOn(following), [following, END])
     builder.add_edge(names[-1], END)
-    graph = builder.compile(checkpointer=None if checkpoints or config.review else False)
+    graph = builder.compile()
     # Under astream_events LangGraph streams a subgraph, and what it streams, all its channels by
     # default, is what the loop's state is given: every branch would write the instruction.
     graph.stream_channels = graph.output_channels
     return graph
+
+
+def _one_node(steps: Sequence[Step], observer: Callable[[], StepObserver]) -> BranchNode:
+    # Were the state's type named here, LangGraph would give the loop a branch's channels.
+    async def examine(state: Any, runtime: Runtime[LoopContext]) -> dict[str, Any]:
+        """Examine at one level: ask, answer, evaluate, align."""
+        told, known = observer(), cast(BranchState, dict(state))
+        for step in steps:
+            with told.step(step.__name__, known) as note:
+                update = await step(known, runtime)
+                note(update)
+            known.update(cast(BranchState, update))
+            if known["cell"].status is CellStatus.FAILED:
+                break
+        return {name: known[name] for name in _GIVEN_BACK}
+
+    return examine
 
 
 class _GoOn(Runnable[BranchState, str]):

@@ -5,10 +5,13 @@
     preprocess -> retrieve -> aggregate -> respond
         -> [examine x k | grade] -> reflect -> check -> (again | conclude)
 
-``examine`` is the graph of one branch (:mod:`reflectory.graphs.examination`).
+``examine`` is one branch (:mod:`reflectory.graphs.examination`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -17,7 +20,7 @@ from langgraph.runtime import Runtime
 
 from reflectory.config import LoopConfig
 from reflectory.errors import UserError
-from reflectory.graphs.examination import build_examination
+from reflectory.graphs.examination import StepObserver, build_examination
 from reflectory.graphs.nodes import LoopNodes
 from reflectory.graphs.state import LoopContext, LoopState
 
@@ -45,7 +48,7 @@ def build_reflective_loop(
     *,
     checkpointer: BaseCheckpointSaver[str] | None = None,
     bound: LoopContext | None = None,
-    branch_checkpoints: bool = True,
+    observer: Callable[[], StepObserver] | None = None,
 ) -> LoopGraph:
     """Return the compiled graph of Algorithm 1.
 
@@ -55,9 +58,10 @@ def build_reflective_loop(
             and for reviews.
         bound: The live objects, for callers that cannot pass them as the
             ``context`` of a run (LangGraph Studio). A context that is passed wins.
-        branch_checkpoints: Whether the steps within a branch are kept, too. A branch that
-            was cut short begins again without them, and asks a model nothing twice where
-            calls are recorded; they are four fifths of what there is to keep.
+        observer: Makes who is told of the steps of a branch; a branch is one node then, which
+            takes less time. Without, it is a graph, whose steps are streamed, drawn and kept in
+            checkpoints one by one. One node that was cut short begins again, and asks a model
+            nothing twice where calls are recorded.
 
     Raises:
         UserError: When run: neither a context nor bound objects are there.
@@ -74,7 +78,7 @@ def build_reflective_loop(
         return live
 
     nodes = LoopNodes(context_of, len(config.levels))
-    examination = build_examination(config, context_of, checkpoints=branch_checkpoints)
+    examination: Any = build_examination(config, context_of, observer=observer)
     # With the schema, LangGraph would make a context of what such a server passes.
     schema = LoopContext if bound is None else None
     builder = StateGraph(LoopState, context_schema=schema)

@@ -42,6 +42,21 @@ def listeners() -> Any | None:
     return callbacks if heard else None
 
 
+def are_configured() -> bool:
+    """Return whether a graph that is run now would tell anybody's callbacks of its nodes.
+
+    LangSmith's tracing, and whatever else has put a handler around everything that
+    LangChain runs, or around what is being run now.
+    """
+    from langchain_core.callbacks import AsyncCallbackManager
+    from langchain_core.runnables.config import ensure_config
+
+    from reflectory.observability.nodes import NodeWatcher
+
+    manager = AsyncCallbackManager.configure(ensure_config().get("callbacks"))
+    return any(not isinstance(handler, NodeWatcher) for handler in manager.handlers)
+
+
 class ReportedCall:
     """One call that callbacks are told of; made by :meth:`begin`."""
 

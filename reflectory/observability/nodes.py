@@ -2,14 +2,15 @@
 
 LangGraph tells its callbacks of every node, so no node knows of this. The handler is
 found through a context variable (LangChain's own hook for that), so it hears of the
-graphs of this package and of no other one in the process.
+graphs of this package and of no other one in the process. Only a node that runs several
+steps says itself which one it is at.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -80,43 +81,83 @@ class NodeWatcher(AsyncCallbackHandler):
                 self._open[run_id] = _Open(None, 0.0, around.span)
             return
         step = str((metadata or {}).get("langgraph_node", kwargs.get("name") or ""))
-        # LangGraph may run a node in the task of the one before it, and tells of a node's
-        # end in another task: so nothing is taken back, and each node says all there is.
-        place = _place_of(step, inputs, current_place())
-        move_to(place)
-        span = spans.begin_node(place, under=around.span if around is not None else None)
-        listener = current_listener() if place.loop else None
-        if listener is not None:
-            listener.node_began(place, inputs if isinstance(inputs, Mapping) else {})
-        if span is not None or listener is not None or _log.isEnabledFor(logging.DEBUG):
-            self._open[run_id] = _Open(place, time.perf_counter(), span, listener)
+        node = _begin(step, inputs, around.span if around is not None else None)
+        if node is not None:
+            self._open[run_id] = node
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a node is done."""
-        node = self._close(run_id, None)
-        if node is not None and node.listener is not None and node.place is not None:
-            node.listener.node_ended(node.place, outputs if isinstance(outputs, Mapping) else {})
+        _end(self._open.pop(run_id, None), outputs)
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a node failed; waiting for a person is no failure."""
         from langgraph.errors import GraphBubbleUp
 
-        self._close(run_id, None if isinstance(error, GraphBubbleUp) else error)
-
-    def _close(self, run_id: UUID, error: BaseException | None) -> _Open | None:
-        node = self._open.pop(run_id, None)
-        if node is None or node.place is None:
-            return None
-        spans.end(node.span, error)
-        if _log.isEnabledFor(logging.DEBUG):
-            seconds = round(time.perf_counter() - node.began, 6)
-            how = "finished" if error is None else "failed"
-            _log.debug("node %s", how, extra=_said(node.place, seconds))
-        return node
+        _close(self._open.pop(run_id, None), None if isinstance(error, GraphBubbleUp) else error)
 
 
-def _said(place: Place, seconds: float) -> dict[str, Any]:
-    return {"place": place, "fields": {"seconds": seconds}}
+class ObservedSteps:
+    """The steps of a node that LangGraph sees as one: each is observed as a node under it.
+
+    Made within the node; where its graph is not observed, nothing is.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = _watcher.get() is not None
+        self._node = spans.current_node() if self._wanted else None
+
+    @contextmanager
+    def step(self, name: str, state: Mapping[str, Any]) -> Iterator[Callable[[Any], None]]:
+        """Observe the block as a step.
+
+        Args:
+            name: Of the step.
+            state: What the step is given.
+
+        Yields:
+            Takes what the step returns.
+        """
+        told: list[Any] = []
+        node = _begin(name, state, self._node) if self._wanted else None
+        try:
+            yield told.append
+        except BaseException as error:
+            _close(node, error)
+            raise
+        _end(node, told[0] if told else None)
+
+
+def _begin(step: str, inputs: Any, under: spans.Span | None) -> _Open | None:
+    """Say that a node begins; return what :func:`_close` takes, if anybody wants to know."""
+    # LangGraph may run a node in the task of the one before it, and tells of a node's
+    # end in another task: so nothing is taken back, and each node says all there is.
+    place = _place_of(step, inputs, current_place())
+    move_to(place)
+    span = spans.begin_node(place, under=under)
+    listener = current_listener() if place.loop else None
+    if listener is not None:
+        listener.node_began(place, inputs if isinstance(inputs, Mapping) else {})
+    if span is None and listener is None and not _log.isEnabledFor(logging.DEBUG):
+        return None
+    return _Open(place, time.perf_counter(), span, listener)
+
+
+def _end(node: _Open | None, outputs: Any) -> None:
+    """Say that a node is done."""
+    _close(node, None)
+    if node is not None and node.listener is not None and node.place is not None:
+        node.listener.node_ended(node.place, outputs if isinstance(outputs, Mapping) else {})
+
+
+def _close(node: _Open | None, error: BaseException | None) -> None:
+    """End the span of a node that is done, has failed or waits for a person."""
+    if node is None or node.place is None:
+        return
+    spans.end(node.span, error)
+    if _log.isEnabledFor(logging.DEBUG):
+        fields = {"seconds": round(time.perf_counter() - node.began, 6)}
+        how = "finished" if error is None else "failed"
+        _log.debug("node %s", how, extra={"place": node.place, "fields": fields})
 
 
 def _place_of(step: str, inputs: Any, outer: Place) -> Place:

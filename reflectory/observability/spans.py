@@ -104,6 +104,15 @@ def begin_node(place: Place, *, under: Span | None) -> Span | None:
     return span
 
 
+def current_node() -> Span | None:
+    """Return the span of the node that is being run, ``None`` when nobody wants spans."""
+    if tracer() is None:
+        return None
+    from opentelemetry import trace
+
+    return trace.get_current_span()
+
+
 def begin_call(place: Place, request: Request | ScoreRequest, model: str) -> Span | None:
     """Begin the span of a model's call, under the span of its node.
 

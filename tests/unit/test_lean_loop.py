@@ -5,12 +5,15 @@ import sqlite3
 from collections import Counter
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import var_child_runnable_config
 from worlds import world_loop
 
-from reflectory.driver import drive
+from reflectory.driver import drive, steps_are_told
 from reflectory.errors import BudgetSpent
 from reflectory.observability import in_run
+from reflectory.observability.listening import Listener, listened_by
 from reflectory.observability.nodes import NodeWatcher
 from reflectory.runner import Runner
 from reflectory.runs import read_instructions
@@ -82,6 +85,60 @@ def test_whoever_is_told_of_nodes_changes_nothing():
     steps = Counter(event.step for event in events)
     assert steps["ask"] == steps["align"] == 2 * WORLD.levels
     assert steps["conclude"] == 1
+
+
+class Heard(Listener):
+    """Notes what a listener is told of nodes."""
+
+    def __init__(self):
+        self.said = []
+
+    def node_began(self, place, state):
+        self.said.append(("began", place.step, place.iteration, place.level, sorted(state)))
+
+    def node_ended(self, place, update):
+        self.said.append(("ended", place.step, place.iteration, place.level, sorted(update)))
+
+
+class Silent(BaseCallbackHandler):
+    """Somebody who is told by LangChain, and does nothing with it."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_branch_of_one_node_tells_the_same_as_a_graph(fails):
+    def teach(request):
+        if fails and request.role == "teacher.ask" and "difficulty 2" in str(request.segments):
+            return ""
+        return WORLD.teacher()._script(request)
+
+    def run(**options):
+        heard = Heard()
+        teacher = ScriptedModel(teach, name="teacher")
+        loop = world_loop(WORLD, teacher=teacher, max_iterations=2)
+        with listened_by(heard):
+            trajectory = loop.run("What is known?", **options)
+        # A graph is given its channels, a node its Send; in which order branches run is free.
+        said = Counter((how, step, t, level) for how, step, t, level, _ in heard.said)
+        steps = [names for how, step, *_, names in heard.said if (how, step) == ("ended", "align")]
+        return trajectory, said, steps
+
+    (lean, told, wrote), (whole, as_graph, by_graph) = run(), run(on_event=lambda event: None)
+    assert lean == whole
+    assert told == as_graph
+    assert told["ended", "ask", 1, WORLD.config().levels[0].name] == 1
+    assert wrote == by_graph
+    failed = [cell for cell in lean.examinations if cell.failure is not None]
+    assert bool(failed) is fails
+
+
+def test_a_branch_is_a_graph_where_callbacks_are_told():
+    assert not steps_are_told(None)
+    assert steps_are_told(print)
+
+    def run(given):
+        return steps_are_told(None)
+
+    assert RunnableLambda(run).invoke("", {"callbacks": [Silent()]})
 
 
 def kept(path):
