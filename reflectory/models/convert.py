@@ -5,8 +5,6 @@ Imports torch and transformers; only imported when there is something to convert
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +13,7 @@ from safetensors import SafetensorError
 
 from reflectory.errors import IntegrityError, StorageError
 from reflectory.models.progress import Progress
+from reflectory.models.quiet import no_gguf_bar, no_progress_bars
 
 
 def convert_gguf(gguf: Path, folder: Path, progress: Progress) -> str:
@@ -46,7 +45,7 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress) -> str:
     options = {}
     if hasattr(transformers, "GgufConfig"):  # Older versions always unpack.
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with no_bars():
+    with no_progress_bars(), no_gguf_bar():
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **options
@@ -69,17 +68,3 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress) -> str:
         f"unpacked from {gguf.name} and rounded to bfloat16 "
         f"with transformers {transformers.__version__}"
     )
-
-
-@contextmanager
-def no_bars() -> Iterator[None]:
-    """Keep transformers from drawing its own progress bars, and restore its setting."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

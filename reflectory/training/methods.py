@@ -79,6 +79,8 @@ def load_base(folder: Path, device: torch.device, dtype: torch.dtype, config: Me
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from reflectory.models.quiet import no_progress_bars
+
     four_bits = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -86,13 +88,14 @@ def load_base(folder: Path, device: torch.device, dtype: torch.dtype, config: Me
         bnb_4bit_compute_dtype=dtype,
     )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            quantization_config=four_bits,
-            dtype=dtype,
-            device_map={"": device},
-            use_safetensors=True,
-        )
+        with no_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                quantization_config=four_bits,
+                dtype=dtype,
+                device_map={"": device},
+                use_safetensors=True,
+            )
     except ImportError as error:
         raise UserError(
             f"the method qlora needs bitsandbytes: {error}", hint="pip install bitsandbytes"

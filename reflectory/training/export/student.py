@@ -140,7 +140,7 @@ def _write_merged(student: Student, folder: Path, stored: NumberFormat) -> None:
     import torch
     from safetensors import SafetensorError
 
-    from reflectory.models.convert import no_bars
+    from reflectory.models.quiet import no_progress_bars
     from reflectory.training.export.merging import check_finite
 
     formats = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -148,7 +148,7 @@ def _write_merged(student: Student, folder: Path, stored: NumberFormat) -> None:
     # float16 ends at 65504: a larger weight became infinite just now.
     check_finite(model, f"the student in {stored}")
     try:
-        with no_bars():
+        with no_progress_bars():
             model.save_pretrained(folder)
     except SafetensorError as error:
         raise StorageError(
