@@ -80,6 +80,7 @@ class _Watcher(DemoWatcher):
 
 
 def _show(result: DemoResult, seconds: float) -> None:
+    from reflectory.cli.demo_answers import answers_table
     from reflectory.report.terminal import matrix_table, scores_table, trajectory_summary
 
     first = next((t for t in result.trajectories if t.status == "done"), None)
@@ -97,6 +98,7 @@ def _show(result: DemoResult, seconds: float) -> None:
     )
     out.rule(f"{len(result.before.answers)} held-out questions, before and after")
     out.print(scores_table(_scores(result.before), _scores(result.after)))
+    out.print(answers_table(result.checked))
     out.print(
         f"acceptance rate {result.acceptance:.0%} of the trajectories, {seconds:.0f} s in all"
     )

@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 
 from reflectory.agents import PromptSet, Student, answer_segments
 from reflectory.config import CurationConfig, LoopConfig, RunConfig, TrainingConfig
+from reflectory.demo.checked import CheckedAnswer, checked_answers
 from reflectory.demo.watcher import DemoWatcher
-from reflectory.evaluation.held_out import HeldOutAnswer, answer_held_out, read_held_out
+from reflectory.evaluation.held_out import (
+    HeldOutAnswer,
+    HeldOutQuestion,
+    answer_held_out,
+    read_held_out,
+)
 from reflectory.evaluation.metrics import Aggregate
 from reflectory.evaluation.metrics import aggregate as mean_scores
 from reflectory.models.torch_thread import in_torch_thread
@@ -63,6 +69,7 @@ class DemoResult:
         training: The LoRA round.
         before: Held-out answers of the student as it was.
         after: Held-out answers of the student with its adapter.
+        checked: The held-out questions with both answers.
         matrix_png: The picture of the first matrix.
         dataset: Folder of the data set.
         adapter: Folder of the adapter.
@@ -75,6 +82,7 @@ class DemoResult:
     training: TrainingReport
     before: HeldOutResult
     after: HeldOutResult
+    checked: tuple[CheckedAnswer, ...]
     matrix_png: Path
     dataset: Path
     adapter: Path
@@ -191,15 +199,13 @@ async def run_demo(
         after = await _held_out(trained, settings)
     finally:
         await trained.aclose()
+    checked = checked_answers(_questions(), before.answers, after.answers)
     write_json(
         round_folder / "evaluation.json",
         {
             "before": before.scores.to_dict(),
             "after": after.scores.to_dict(),
-            "answers": [
-                {"id": b.id, "before": b.text, "after": a.text}
-                for b, a in zip(before.answers, after.answers, strict=True)
-            ],
+            "answers": [answer.model_dump(mode="json") for answer in checked],
         },
     )
     picture = save_alignment(trajectories[0].alignment, folder / "alignment.png")
@@ -211,10 +217,15 @@ async def run_demo(
         training=training,
         before=before,
         after=after,
+        checked=checked,
         matrix_png=picture,
         dataset=dataset,
         adapter=adapter,
     )
+
+
+def _questions() -> list[HeldOutQuestion]:
+    return read_held_out(data_folder() / "held_out.jsonl")
 
 
 async def _held_out(loop: ReflectiveLoop, settings: RunConfig) -> HeldOutResult:
@@ -222,7 +233,7 @@ async def _held_out(loop: ReflectiveLoop, settings: RunConfig) -> HeldOutResult:
     await parts.retriever.prepare()
     student = Student(parts.student, parts.prompts, settings.loop.sampling, seed=settings.loop.seed)
     answers: Sequence[HeldOutAnswer] = await answer_held_out(
-        read_held_out(data_folder() / "held_out.jsonl"),
+        _questions(),
         student,
         parts.student,
         parts.retriever,

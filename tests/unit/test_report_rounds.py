@@ -4,8 +4,9 @@ import json
 
 import pytest
 from bs4 import BeautifulSoup
+from pages import ATTACK
 from report_rounds import add_round
-from reports import ATTACK, make_run
+from reports import make_run
 
 from reflectory.report.run import page as page_module
 from reflectory.report.run import write_report
@@ -110,3 +111,7 @@ def test_the_check_of_the_demo(run):
     section = page_of(run).find(id="round-0").parent
     assert "f10.2500.500+0.250" in section.get_text().replace("\n", "")
     assert "no answer" in section.get_text()
+    said[0] |= {"question": "Who saw it?", "references": ["Semenov"], "f1": [0.5, 0.0]}
+    (run / "rounds" / "000" / "evaluation.json").write_text(json.dumps(data))
+    shown = page_of(run).find(id="round-0").parent.get_text()
+    assert "Who saw it?" in shown and "Semenov" in shown

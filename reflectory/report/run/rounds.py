@@ -227,8 +227,18 @@ def _demo_check(data: Mapping[str, Any]) -> Check:
         for name in before
         if name in after and name not in _HIDDEN
     )
-    questions = tuple(
-        CheckedQuestion(str(a["id"]), "", (), a["before"], a["after"])
-        for a in data["answers"][:CHECKED]
-    )
+    questions = tuple(_demo_question(answer) for answer in data["answers"][:CHECKED])
     return Check(figures, questions, len(data["answers"]))
+
+
+def _demo_question(answer: Mapping[str, Any]) -> CheckedQuestion:
+    """Return a question of the demo; runs of earlier versions hold no more than its id."""
+    before, after = answer.get("f1", (0.0, 0.0))
+    return CheckedQuestion(
+        id=str(answer["id"]),
+        question=str(answer.get("question", "")),
+        references=tuple(map(str, answer.get("references", ()))),
+        before=answer["before"],
+        after=answer["after"],
+        turned=(after > before) - (after < before) if "f1" in answer else None,
+    )
