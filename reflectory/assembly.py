@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflectory.agents import PromptSet, Student, Teacher
 from reflectory.agents.graders import FunctionGrader, Grader, SpokenGrader
+from reflectory.agents.teacher import RESPONSE_RUBRIC
 from reflectory.agents.verification import LexicalVerifier, Verifier
 from reflectory.alignment import StopRule
 from reflectory.config import LoopConfig, RemoteConfig
@@ -85,6 +86,7 @@ class Parts:
         stop_rules: Asked after every iteration.
         pool: Holds the models that were loaded here, and not those handed over.
         remembered: The cache of the passages' vectors, where there is one.
+        response_rubric: What a good response to the instruction has.
     """
 
     config: LoopConfig
@@ -98,6 +100,7 @@ class Parts:
     stop_rules: tuple[StopRule, ...]
     pool: ModelPool
     remembered: CachedEmbedder | None = None
+    response_rubric: str = RESPONSE_RUBRIC
 
     def context(self, wrap: Wrap | None = None) -> LoopContext:
         """Return the run context of the graph.
@@ -116,7 +119,13 @@ class Parts:
         return LoopContext(
             config=self.config,
             retriever=self.retriever,
-            teacher=Teacher(teacher, self.make_grader(teacher), self.prompts, self.config),
+            teacher=Teacher(
+                teacher,
+                self.make_grader(teacher),
+                self.prompts,
+                self.config,
+                response_rubric=self.response_rubric,
+            ),
             student=Student(
                 student,
                 self.prompts,

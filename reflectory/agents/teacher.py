@@ -52,14 +52,22 @@ class Teacher:
         grader: What grades; usually the same model.
         prompts: What the model is told.
         config: Levels, attempts, lengths and the seed of the loop.
+        response_rubric: What a good response to the instruction has.
     """
 
     def __init__(
-        self, model: Model, grader: Grader, prompts: PromptSet, config: LoopConfig
+        self,
+        model: Model,
+        grader: Grader,
+        prompts: PromptSet,
+        config: LoopConfig,
+        *,
+        response_rubric: str = RESPONSE_RUBRIC,
     ) -> None:
         self.model = model
         self.grader = grader
         self._prompts = prompts
+        self._response_rubric = response_rubric
         self._config = config
 
     async def ask(
@@ -191,7 +199,7 @@ class Teacher:
             GradingTask(
                 question=instruction,
                 answer=response,
-                rubric=RESPONSE_RUBRIC,
+                rubric=self._response_rubric,
                 context=tuple(context),
                 unsupported=tuple(unsupported),
             )
@@ -216,7 +224,7 @@ class Teacher:
             GradingTask(
                 question=instruction,
                 answer=text,
-                rubric=RESPONSE_RUBRIC,
+                rubric=self._response_rubric,
                 context=tuple(context),
                 unsupported=tuple(unsupported),
             )

@@ -96,6 +96,7 @@ def _evaluation(settings: Any) -> tuple[str, str]:
 
     evaluator = Evaluator(settings)
     questions = evaluator.read()
+    evaluator.fitted(questions)
     documents_for(questions, settings.evaluation, list(settings.documents))
     count = len(questions.questions)
     said = f"{count} questions, {len(evaluator.contenders)} contenders"

@@ -30,7 +30,10 @@ def evaluate(
     config: options.ConfigFile = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", help="File of questions with answers, or dataset:NAME; repeatable."),
+        typer.Option("--set", help="Questions with answers or constraints, or dataset:NAME."),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="What rows are read as: auto, questions, ifeval.")
     ] = None,
     rows: Annotated[
         str | None, typer.Option(help="Rows of each set, from 1: 61-100 or 1-25,40.")
@@ -78,6 +81,7 @@ def evaluate(
         config,
         {
             "evaluation.sets": sets,
+            "evaluation.shape": shape,
             "evaluation.rows": rows,
             "documents": documents,
             "evaluation.contenders": _names(contenders),
@@ -111,11 +115,11 @@ def evaluate(
 def write_report_page(run: Path, report: EvaluationReport, page: Path | None = None) -> Path:
     """Write the page of an evaluation and return its path, which is in the run by default."""
     from reflectory.evaluation.answer_store import AnswerStore
-    from reflectory.evaluation.held_out import HeldOutItem
+    from reflectory.evaluation.set_rows import EvaluationItem
     from reflectory.report.evaluation_page import write_page
 
     lines = (run / ITEMS).read_text(encoding="utf-8").split("\n")
-    items = [HeldOutItem.model_validate_json(line) for line in lines if line]
+    items = [EvaluationItem.model_validate_json(line) for line in lines if line]
     answers = AnswerStore(run / ANSWERS)
     return write_page(report, page or run / PAGE, answers=answers, questions=items)
 

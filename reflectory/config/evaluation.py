@@ -22,12 +22,23 @@ DEFAULT_CONTENDERS = (
 )
 """The contenders of an evaluation, in the order of its tables."""
 
+REFERENCE_METRICS = ("f1", "exact_match", "contains", "groundedness", "words")
+"""What is measured where answers are compared with references."""
+
+CONSTRAINT_METRICS = ("strict_prompt", "strict_instruction", "loose_prompt", "loose_instruction")
+"""What is measured where rules verify what a prompt demands (IFEval)."""
+
+_DEFAULTS = {"primary": "f1", "right": "exact_match"}
+
 
 class EvaluationConfig(Settings):
     """An evaluation against contenders of the same budget.
 
     Attributes:
-        sets: Files of questions with references (JSON Lines), or ``dataset:NAME?split=...``.
+        sets: Files of questions with references or constraints (JSON Lines), or
+            ``dataset:NAME?split=...``.
+        shape: What their rows are read as: ``auto`` by their fields, ``ifeval`` all with
+            constraints that rules can verify, ``questions`` by references alone.
         rows: Which rows of each, counted from 1, such as ``61-100``; all when empty.
         documents: Files and folders that questions without documents of their own are
             answered from; the set's own paragraphs, or the run's documents, when there
@@ -35,9 +46,12 @@ class EvaluationConfig(Settings):
         contenders: Who answers, by name.
         reference: The contender that the others are compared with; what it spends on a
             question is the budget of all that may ask more than once.
-        metrics: What is measured of every answer, by name.
-        primary: The metric that claims rest on.
-        right: The metric by which an answer counts as turned right or wrong: 1 is right.
+        metrics: What is measured of every answer, by name. The default is that of sets with
+            references: a set with constraints is measured by these as well, and one
+            without references by these alone.
+        primary: The metric that claims rest on; for the default of a set without references
+            stands ``strict_prompt``.
+        right: The metric by which an answer counts as turned right or wrong: 1 is right; likewise.
         budgets: What the tables hold equal, one table each.
         calls: Most model calls per question, instead of what the reference spends.
         tokens: Most tokens per question, likewise.
@@ -50,13 +64,14 @@ class EvaluationConfig(Settings):
     """
 
     sets: tuple[str, ...] = ()
+    shape: Literal["auto", "questions", "ifeval"] = "auto"
     rows: str = ""
     documents: tuple[str, ...] = ()
     contenders: tuple[str, ...] = DEFAULT_CONTENDERS
     reference: str = "loop"
-    metrics: tuple[str, ...] = ("f1", "exact_match", "contains", "groundedness", "words")
-    primary: str = "f1"
-    right: str = "exact_match"
+    metrics: tuple[str, ...] = REFERENCE_METRICS
+    primary: str = _DEFAULTS["primary"]
+    right: str = _DEFAULTS["right"]
     budgets: tuple[Literal["calls", "tokens"], ...] = ("calls", "tokens")
     calls: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
@@ -86,3 +101,29 @@ class EvaluationConfig(Settings):
     def measured(self) -> tuple[str, ...]:
         """All metrics that the figures need, ``primary`` and ``right`` included."""
         return tuple(dict.fromkeys((*self.metrics, self.primary, self.right)))
+
+    def fitted(self, *, references: bool, constraints: bool) -> EvaluationConfig:
+        """Return the same with metrics that suit a set, wherever the default ones stand.
+
+        By their values and not by whether somebody wrote them, so that a configuration that
+        was saved with its defaults means what it meant.
+
+        Args:
+            references: Whether any question has references.
+            constraints: Whether any has constraints.
+        """
+        if not constraints:
+            return self
+        changes: dict[str, object] = {}
+        if self.metrics == REFERENCE_METRICS:
+            compared = REFERENCE_METRICS if references else ("words",)
+            changes["metrics"] = (
+                (*compared, *CONSTRAINT_METRICS) if references else (*CONSTRAINT_METRICS, *compared)
+            )
+        if not references:
+            changes |= {
+                name: CONSTRAINT_METRICS[0]
+                for name, default in _DEFAULTS.items()
+                if getattr(self, name) == default
+            }
+        return self.model_copy(update=changes)

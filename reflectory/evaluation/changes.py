@@ -13,6 +13,7 @@ from reflectory.evaluation.records import (
     EvaluationReport,
     ScoredAnswer,
 )
+from reflectory.evaluation.weights import Weights, weight
 from reflectory.types import Record
 
 RIGHT = 0.5
@@ -146,14 +147,15 @@ def compare_reports(
     changes, warnings = [], _warnings(before, after, len(shared))
     for budget, old, new in pairs:
         for metric in [m for m in new.means if m in old.means]:
-            values = _paired(old, new, metric, shared)
-            if len(values) < len(shared):
+            asked = [id for id in shared if weight(after.weights, metric, id) > 0.0]
+            values = _paired(old, new, metric, asked, after.weights)
+            if len(values) < len(asked):
                 warnings.append(
-                    f"{new.contender}, {metric}: {len(shared) - len(values)} of {len(shared)} "
+                    f"{new.contender}, {metric}: {len(asked) - len(values)} of {len(asked)} "
                     "questions have no value in one of the evaluations and are left out"
                 )
             if values:
-                earlier, later = zip(*values, strict=True)
+                earlier, later, weighed = zip(*values, strict=True)
                 result = compare(
                     earlier,
                     later,
@@ -163,6 +165,7 @@ def compare_reports(
                     seed=seed,
                     alternative="two-sided",
                     interval="expanded",
+                    weights=weighed,
                 )
                 changes.append(
                     ContenderChange(
@@ -323,12 +326,19 @@ def _warnings(before: EvaluationReport, after: EvaluationReport, shared: int) ->
 
 
 def _paired(
-    before: ContenderRow, after: ContenderRow, metric: str, shared: Sequence[str]
-) -> list[tuple[float, float]]:
-    """Return both values of each shared question that has two."""
+    before: ContenderRow,
+    after: ContenderRow,
+    metric: str,
+    shared: Sequence[str],
+    weights: Weights,
+) -> list[tuple[float, float, float]]:
+    """Return both values of each shared question that has two, and its weight."""
     old = {a.id: a.values.get(metric, math.nan) for a in before.answers}
     new = {a.id: a.values.get(metric, math.nan) for a in after.answers}
-    found = ((old.get(name, math.nan), new.get(name, math.nan)) for name in shared)
+    found = (
+        (old.get(name, math.nan), new.get(name, math.nan), weight(weights, metric, name))
+        for name in shared
+    )
     return [pair for pair in found if all(map(math.isfinite, pair))]
 
 

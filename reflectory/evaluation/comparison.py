@@ -101,6 +101,7 @@ def compare(
     vary: Literal["rows", "rows and seeds"] = "rows and seeds",
     alternative: Alternative = "greater",
     interval: Literal["percentile", "expanded"] = "percentile",
+    weights: ArrayLike | None = None,
 ) -> PairedComparison:
     """Compare two systems that were measured on the same rows.
 
@@ -119,9 +120,13 @@ def compare(
         interval: ``percentile`` takes the draws as they are, and with 25 rows excludes a
             true zero in about 7 of 100 cases at 95%; ``expanded`` makes up for the few
             rows as Student's t does (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+        weights: How much each row weighs in the means, of shape (N,) and above 0; the same
+            when ``None``. Rows are still what is drawn: a draw's mean is the weighted sum of
+            its rows over the sum of their weights.
 
     Raises:
-        UserError: Shapes do not fit, there are no rows, or a value is not finite.
+        UserError: Shapes do not fit, there are no rows, or a value is not finite; or a weight
+            is not above 0.
     """
     old, new = _values(before, "before"), _values(after, "after")
     if old.shape[1] != new.shape[1] or (old.shape[0] != new.shape[0] and 1 not in _seeds(old, new)):
@@ -133,7 +138,8 @@ def compare(
         raise UserError(f"a confidence of {confidence} is none", hint="give one between 0 and 1")
     difference = new - old
     per_row = difference.mean(axis=0)
-    draws = _bootstrap(difference, resamples, seed, with_seeds=vary == "rows and seeds")
+    weight = _weights(weights, difference.shape[1])
+    draws = _bootstrap(difference, weight, resamples, seed, with_seeds=vary == "rows and seeds")
     expand = interval == "expanded"
     tail = _share_below((1.0 - confidence) / 2.0, difference.shape[1], expand=expand)
     low, high = np.quantile(draws, [tail, 1.0 - tail])
@@ -142,14 +148,14 @@ def compare(
         name=name,
         rows=difference.shape[1],
         seeds=difference.shape[0],
-        before=float(old.mean()),
-        after=float(new.mean()),
-        difference=float(difference.mean()),
+        before=float((old * weight).mean()),
+        after=float((new * weight).mean()),
+        difference=float((difference * weight).mean()),
         low=float(low),
         high=float(high),
         bound=float(np.quantile(draws, one_sided)),
         confidence=confidence,
-        p_value=_p_value(per_row, resamples, seed, alternative),
+        p_value=_p_value(per_row * weight, resamples, seed, alternative),
         alternative=alternative,
         better=int((per_row > 0).sum()),
         worse=int((per_row < 0).sum()),
@@ -183,8 +189,27 @@ def _values(given: ArrayLike, which: str) -> NDArray[np.float64]:
     return values
 
 
+def _weights(given: ArrayLike | None, rows: int) -> NDArray[np.float64]:
+    """Return the weights of rows with a mean of exactly 1 where they are all the same."""
+    if given is None:
+        return np.ones(rows)
+    weights = np.asarray(given, dtype=np.float64)
+    if weights.shape != (rows,) or not (np.isfinite(weights).all() and (weights > 0.0).all()):
+        raise UserError(
+            f"weights of the shape {weights.shape} do not fit {rows} rows, or one is not above 0",
+            hint="give one positive number per row, and leave out rows without a part in the mean",
+        )
+    scaled: NDArray[np.float64] = weights / weights.mean()
+    return scaled
+
+
 def _bootstrap(
-    difference: NDArray[np.float64], resamples: int, seed: int, *, with_seeds: bool
+    difference: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    resamples: int,
+    seed: int,
+    *,
+    with_seeds: bool,
 ) -> NDArray[np.float64]:
     """Return the mean difference of so many draws of rows, and of seeds."""
     seeds, rows = difference.shape
@@ -195,6 +220,9 @@ def _bootstrap(
         count = min(step, resamples - start)
         # How often each row is drawn says as much as which one is drawn when.
         weights = random.multinomial(rows, np.full(rows, 1.0 / rows), size=count) / rows
+        if (weight != 1.0).any():
+            weights = weights * weight
+            weights /= weights.sum(axis=1, keepdims=True)
         if with_seeds and seeds > 1:
             of_seeds = random.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=count) / seeds
             drawn = of_seeds @ difference

@@ -18,6 +18,7 @@ from reflectory.evaluation.records import (
     ContenderRow,
     ScoredAnswer,
 )
+from reflectory.evaluation.weights import Weights, weight
 
 Verdict = Literal["beats", "loses", "ahead", "behind", "open", "same", "few"]
 """What a comparison allows to say of the reference contender; see :func:`verdict`."""
@@ -61,6 +62,7 @@ def compare_contenders(
     confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
+    weights: Weights | None = None,
 ) -> tuple[ContenderComparison, ...]:
     """Compare the reference contender with every other one of a table.
 
@@ -77,6 +79,8 @@ def compare_contenders(
         confidence: Of the intervals, in (0, 1).
         resamples: Draws of bootstrap and test.
         seed: Seed of both; all comparisons draw the same questions.
+        weights: How much a question weighs in a metric, where not all weigh the same; one
+            that has no part in a metric is not compared on it.
 
     Returns:
         Metric by metric, the contenders of each in the order given.
@@ -97,10 +101,12 @@ def compare_contenders(
     ids = sorted(known)  # one order for all, so that no order of rows changes a figure
     comparisons: list[ContenderComparison] = []
     for metric in metrics if others else ():
-        after = _column(reference, known, ids, metric)
+        own = {i: weight(weights or {}, metric, i) for i in ids}
+        ids_of = [i for i in ids if own[i] > 0.0]
+        after = _column(reference, known, ids_of, metric)
         results = [
             compare(
-                _column(row, found, ids, metric),
+                _column(row, found, ids_of, metric),
                 after,
                 name=metric,
                 confidence=confidence,
@@ -108,6 +114,7 @@ def compare_contenders(
                 seed=seed,
                 alternative="two-sided",
                 interval="expanded",
+                weights=[own[i] for i in ids_of],
             )
             for row, found in zip(others, answers, strict=True)
         ]

@@ -88,7 +88,8 @@ class ScoredAnswer(Record):
         calls: Calls it cost.
         tokens: Tokens it cost.
         note: What made it.
-        values: Metrics by name. Without an answer every one is 0.
+        values: Metrics by name. Without an answer every one is 0; one that says nothing of
+            the question is missing.
     """
 
     id: str
@@ -106,7 +107,7 @@ class ContenderRow(Record):
         contender: Its name.
         description: One sentence for people.
         answers: One per question, in the order of the set.
-        means: Metrics averaged over all questions.
+        means: Metrics averaged over the questions that they say something of.
         calls: Mean calls per question.
         tokens: Mean tokens per question.
         missing: Questions without an answer within the budget.
@@ -150,6 +151,9 @@ class EvaluationReport(Shown, Record):
         set_hash: sha256 of questions, references and documents.
         reference: Name of the contender that the others are compared with (the loop).
         primary: The metric that claims rest on.
+        weights: How much each question weighs in the mean of a metric, where not all weigh
+            the same: 0 for one that lacks what the metric needs, the number of its
+            constraints for shares of instructions.
         tables: Rows of each table, in the order of the configuration.
         comparisons: All pairs, metrics and tables.
         turning: Answers turned right and wrong at each iteration of the reference contender,
@@ -171,6 +175,7 @@ class EvaluationReport(Shown, Record):
     set_hash: str
     reference: str
     primary: str
+    weights: dict[str, dict[str, float]] = Field(default_factory=dict)
     tables: dict[BudgetKind, tuple[ContenderRow, ...]]
     comparisons: tuple[ContenderComparison, ...] = ()
     turning: tuple[TurningPoint, ...] = ()

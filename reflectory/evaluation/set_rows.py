@@ -2,37 +2,58 @@
 
 Known are the fields of this project (``question``, ``answer``, ``aliases``,
 ``documents``), of HotpotQA (``_id``, and ``context`` as pairs of a title and sentences or as
-two lists), of SciQ (``correct_answer``, ``support``) and of SQuAD (``answers``).
+two lists), of SciQ (``correct_answer``, ``support``), of SQuAD (``answers``) and of IFEval
+(``key``, ``prompt``, ``instruction_id_list``, ``kwargs``), whose prompts need no reference:
+what they demand is verified by rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from reflectory.errors import UserError
-from reflectory.evaluation.held_out import HeldOutQuestion
+from reflectory.evaluation.held_out import HeldOutItem, HeldOutQuestion
+from reflectory.evaluation.metrics.instructions import Instruction, instructions_of
 from reflectory.types import Document
 
+Shape = Literal["auto", "questions", "ifeval"]
+"""What rows are read as: by their fields, by references alone, or all as IFEval's."""
+
 _QUESTION = ("question", "instruction")
+_CONSTRAINED = ("prompt", *_QUESTION)
+_CONSTRAINTS = "instruction_id_list"
 _ANSWERS = ("answer", "answers", "correct_answer", "reference", "references")
 _PARAGRAPH = ("document", "support")
 
 
 class EvaluationQuestion(HeldOutQuestion):
-    """A question whose answer is known, in a domain where the set says so.
+    """A question whose answer is known or can be verified, in a domain where the set says so.
 
     Attributes:
         domain: What it is about; empty when the set does not say.
+        constraints: What rules can verify of an answer. Where there are any, there need be
+            no references.
     """
 
     domain: str = ""
+    constraints: tuple[Instruction, ...] = ()
+
+
+class EvaluationItem(HeldOutItem):
+    """A question with its context, as it is kept for the pages.
+
+    Attributes:
+        constraints: What rules can verify of an answer.
+    """
+
+    constraints: tuple[Instruction, ...] = ()
 
 
 def question_of(
-    row: Any, place: str, number: int, *, prefix: str = ""
+    row: Any, place: str, number: int, *, prefix: str = "", shape: Shape = "auto"
 ) -> tuple[EvaluationQuestion, Document | None]:
     """Return the question of a row, and the paragraph that it adds to the common pool.
 
@@ -41,32 +62,36 @@ def question_of(
         place: Where it stands, for messages.
         number: Its number, from 1; its id when it has none.
         prefix: Put before the id, where several files are read.
+        shape: ``auto`` goes by the fields of the row; ``ifeval`` refuses a row without
+            verifiable constraints, and ``questions`` does not look at them.
 
     Raises:
-        UserError: It is no question with an answer.
+        UserError: It is no question with an answer or with constraints.
     """
     if isinstance(row, HeldOutQuestion):
-        if not row.references:
-            raise UserError(f"{place}: the question {row.id} has no reference", hint="give one")
-        known = {name: getattr(row, name) for name in HeldOutQuestion.model_fields}
-        domain = getattr(row, "domain", "")
-        return EvaluationQuestion(**{**known, "id": f"{prefix}{row.id}"}, domain=domain), None
+        return _known(row, place, prefix), None
     try:
         if not isinstance(row, Mapping):
             raise ValueError("it is no object")
-        given = next((row[name] for name in ("id", "_id") if row.get(name) is not None), number)
+        constraints = _constraints(row, shape)
+        ids = ("id", "_id", "key") if constraints else ("id", "_id")
+        given = next((row[name] for name in ids if row.get(name) is not None), number)
         own = f"{prefix}{given}"
-        text = next((row[name] for name in _QUESTION if row.get(name) is not None), None)
+        names = _CONSTRAINED if constraints else _QUESTION
+        text = next((row[name] for name in names if row.get(name) is not None), None)
         if not isinstance(text, str) or not text.strip():
             raise ValueError("there is no question")
         question = EvaluationQuestion(
             id=own,
             question=text.strip(),
-            references=_references(row),
+            references=_references(row, needed=not constraints),
             documents=tuple(_documents(row, own)),
             domain=str(row.get("domain") or ""),
+            constraints=constraints,
         )
         return question, _paragraph(row, own)
+    except UserError as error:  # of a constraint
+        raise UserError(f"{place}: {error.message}", hint=error.hint) from error
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         said = error if isinstance(error, ValueError) else repr(error)
         raise UserError(
@@ -75,9 +100,36 @@ def question_of(
         ) from error
 
 
-def _references(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _known(row: HeldOutQuestion, place: str, prefix: str) -> EvaluationQuestion:
+    """Return a record as one of this module, with its id among those of several files."""
+    names = [name for name in EvaluationQuestion.model_fields if hasattr(row, name)]
+    known = {name: getattr(row, name) for name in names}
+    if not row.references and not known.get("constraints"):
+        raise UserError(
+            f"{place}: the question {row.id} has no reference and no constraint", hint="give one"
+        )
+    return EvaluationQuestion(**{**known, "id": f"{prefix}{row.id}"})
+
+
+def _constraints(row: Mapping[str, Any], shape: Shape) -> tuple[Instruction, ...]:
+    """Return what rules can verify of an answer to a row; nothing where there is nothing."""
+    if shape == "questions":
+        return ()
+    if row.get(_CONSTRAINTS) is None:
+        if shape == "ifeval":
+            raise ValueError(f"there is no field {_CONSTRAINTS}")
+        return ()
+    found = instructions_of(row)
+    if not found:
+        raise ValueError(f"{_CONSTRAINTS} is empty")
+    return found
+
+
+def _references(row: Mapping[str, Any], *, needed: bool) -> tuple[str, ...]:
     name = next((name for name in _ANSWERS if row.get(name) is not None), None)
     if name is None:
+        if not needed:
+            return ()
         raise ValueError(f"there is none of the fields {', '.join(_ANSWERS)}")
     found = row[name]
     if isinstance(found, Mapping):  # SQuAD: {"text": [...], "answer_start": [...]}

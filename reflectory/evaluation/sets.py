@@ -1,4 +1,4 @@
-"""Sets of questions with references: read from files, data sets and objects.
+"""Sets of questions with references or constraints: read from files, data sets and objects.
 
 Every kind ends as the same records. What is known of a row's shape stands in
 :mod:`reflectory.evaluation.set_rows`; here is where rows come from.
@@ -15,7 +15,7 @@ from typing import Any
 
 from reflectory.errors import DatasetError, UserError
 from reflectory.evaluation.held_out import HeldOutQuestion
-from reflectory.evaluation.set_rows import EvaluationQuestion, question_of
+from reflectory.evaluation.set_rows import EvaluationQuestion, Shape, question_of
 from reflectory.models.protocol import content_hash
 from reflectory.retrieval.reading.datasets import (
     PREFIX,
@@ -34,7 +34,7 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Questions with references, and the documents that some of them share.
+    """Questions with references or constraints, and the documents that some of them share.
 
     Attributes:
         name: Names of the files or data sets, for people.
@@ -49,24 +49,30 @@ class EvaluationSet:
 
     @property
     def hash(self) -> str:
-        """Sha256 of questions, references and documents."""
+        """Sha256 of questions, references, constraints and documents."""
         return content_hash(
-            [question.model_dump(mode="json") for question in self.questions],
+            # Without constraints the hash is what it was before there were any.
+            [
+                q.model_dump(mode="json", exclude=None if q.constraints else {"constraints"})
+                for q in self.questions
+            ],
             [document.model_dump(mode="json") for document in self.pool],
         )
 
 
-def read_sets(sources: Any, *, rows: str = "") -> EvaluationSet:
+def read_sets(sources: Any, *, rows: str = "", shape: Shape = "auto") -> EvaluationSet:
     """Read a set from one source or several.
 
     Args:
         sources: A path, ``dataset:NAME?split=...``, a data set object, a list of rows, or
             several paths and names. Files are JSON Lines or one JSON list.
         rows: Which rows of each source, from 1: ``61-100``, ``1-25,40``; all when empty.
+        shape: What rows are read as (see :func:`~reflectory.evaluation.set_rows.question_of`).
 
     Raises:
-        UserError: A source cannot be read, a row is no question with an answer (file and
-            line are named), an id repeats, or the chosen rows are not there.
+        UserError: A source cannot be read, a row is no question with an answer or with
+            constraints (file and line are named), an id repeats, or the chosen rows are not
+            there.
     """
     several = _sources(sources)
     chosen = parse_rows(rows)
@@ -80,7 +86,7 @@ def read_sets(sources: Any, *, rows: str = "") -> EvaluationSet:
         prefix = "" if len(several) == 1 else f"{number}-"
         last = 0
         for last, (place, row) in enumerate(rows_of(source), start=1):
-            question, paragraph = question_of(row, place, last, prefix=prefix)
+            question, paragraph = question_of(row, place, last, prefix=prefix, shape=shape)
             if paragraph is not None:
                 pool.setdefault(content_hash(paragraph.title, paragraph.text), paragraph)
             if chosen is not None and not any(low <= last <= high for low, high in chosen):

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from reflectory.errors import UserError
+from reflectory.evaluation.weights import Weights, weight
 from reflectory.types import Record
 
 if TYPE_CHECKING:  # records.py holds a TurningPoint, so it cannot be imported here
@@ -47,6 +49,7 @@ def turning_points(
     *,
     right: str = "exact_match",
     threshold: float = 0.5,
+    weights: Weights | None = None,
 ) -> tuple[TurningPoint, ...]:
     """Follow a loop's responses R_0, R_1, ... over all questions.
 
@@ -61,6 +64,8 @@ def turning_points(
         values: Per question's id the metrics of its attempts, in the order of the attempts.
         right: The metric that decides whether an answer is right.
         threshold: An answer is right when that metric is at least so high.
+        weights: How much a question weighs in a metric, where not all weigh the same; one
+            that has no part in ``right`` turns neither way.
 
     Returns:
         One per iteration up to the longest loop's last; empty when nothing was answered.
@@ -93,7 +98,10 @@ def turning_points(
             chosen[row, t] = table[places[best[at]]]
     is_right = stopped[:, :, names.index(right)] >= threshold
     is_right[len(loops) :] = False  # also with a threshold of 0
-    means, chosen_means = stopped.mean(axis=0), chosen.mean(axis=0)
+    rows = [answer.id for answer, _ in loops] + [a.id for a in answers if not a.attempts]
+    weighed = np.array([[weight(weights or {}, name, id) for name in names] for id in rows])
+    is_right[weighed[:, names.index(right)] == 0.0] = False
+    means, chosen_means = _means(stopped, weighed), _means(chosen, weighed)
     return tuple(
         TurningPoint(
             iteration=t,
@@ -105,6 +113,19 @@ def turning_points(
         )
         for t in range(length)
     )
+
+
+def _means(values: NDArray[np.float64], weighed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return means, (iterations, metrics), of values, (questions, iterations, metrics).
+
+    Args:
+        values: As above.
+        weighed: How much each question weighs, of shape (questions, metrics).
+    """
+    if (weighed == 1.0).all():
+        return np.asarray(values.mean(axis=0))
+    total = np.maximum(weighed.sum(axis=0), np.finfo(np.float64).tiny)
+    return np.asarray((values * weighed[:, None, :]).sum(axis=0) / total)
 
 
 def _responses(answer: ContenderAnswer) -> list[int]:

@@ -187,7 +187,7 @@ class Answering:
             self._arena.retriever_of(item.id).fingerprint,
             None if budget is None else budget.model_dump(),
             [settings.temperature, settings.samples, settings.seed],
-            dict(self._arena.prompts.texts),
+            dict(self._arena.prompts_of(item.id).texts),
         )
 
 

@@ -10,11 +10,13 @@ from typing import Any
 from reflectory.agents import PromptSet
 from reflectory.assembly import Parts
 from reflectory.config import EvaluationConfig, LoopConfig
+from reflectory.contenders.alone import NoDocuments, alone_parts, alone_prompts
 from reflectory.contenders.meter import Meter, MeteredModel
 from reflectory.contenders.prompts import with_contenders
 from reflectory.contenders.protocol import AskedQuestion, Budget, Task
 from reflectory.errors import UserError
-from reflectory.evaluation.held_out import HeldOutItem, HeldOutQuestion, find_contexts
+from reflectory.evaluation.held_out import HeldOutItem, find_contexts
+from reflectory.evaluation.set_rows import EvaluationItem, EvaluationQuestion
 from reflectory.evaluation.sets import EvaluationSet
 from reflectory.graphs.state import LoopContext
 from reflectory.models.protocol import Model
@@ -23,31 +25,7 @@ from reflectory.retrieval.retriever import Retriever
 from reflectory.runs.budget import Ledger
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_cache import CallCache
-from reflectory.types import Document, ScoredPassage, Trajectory
-
-
-class NoDocuments:
-    """Stands where a retriever belongs when every question has documents of its own."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A fixed name."""
-        return "none"
-
-    async def prepare(self) -> int:
-        """Nothing is there."""
-        return 0
-
-    async def retrieve(self, query: str, *, per_document: int, limit: int) -> list[ScoredPassage]:
-        """Refuse: nobody said where to look.
-
-        Raises:
-            UserError: Always.
-        """
-        raise UserError(
-            "a question has no documents of its own and there are no others",
-            hint="give its row `documents`, or set documents or evaluation.documents",
-        )
+from reflectory.types import Document, Trajectory
 
 
 def documents_for(
@@ -61,7 +39,7 @@ def documents_for(
         documents: Those of the run.
 
     Raises:
-        UserError: There are such questions and no documents.
+        UserError: There are such questions with references alone, and no documents.
     """
     if settings.documents:
         return list(settings.documents)
@@ -69,13 +47,35 @@ def documents_for(
         return list(questions.pool)
     if documents:
         return documents
-    bare = next((q.id for q in questions.questions if not q.documents), None)
-    if bare is not None:
+    bare = (q.id for q in questions.questions if not q.documents and not q.constraints)
+    if (id := next(bare, None)) is not None:
         raise UserError(
-            f"the question {bare} has nothing to be answered from",
+            f"the question {id} has nothing to be answered from",
             hint="give its row `documents`, or set documents or evaluation.documents",
         )
     return NoDocuments()
+
+
+def answered_alone(
+    questions: EvaluationSet, settings: EvaluationConfig, documents: Sequence[Any]
+) -> frozenset[str]:
+    """Return the ids of the questions that are answered without documents.
+
+    These have constraints and no documents of their own, and no documents were named. The
+    paragraphs that rows of other questions brought with them are for questions with references.
+
+    Args:
+        questions: The set.
+        settings: Names documents, maybe.
+        documents: Those of the run.
+    """
+    if settings.documents or (documents and not questions.pool):
+        return frozenset()
+    return frozenset(
+        q.id
+        for q in questions.questions
+        if q.constraints and not q.documents and not (q.references and questions.pool)
+    )
 
 
 class Arena:
@@ -86,6 +86,7 @@ class Arena:
         calls: The call cache of the run.
         settings: The evaluation's configuration.
         ledger: The budget of the run, over all contenders.
+        alone: Ids of the questions that are answered without documents.
     """
 
     def __init__(
@@ -94,11 +95,16 @@ class Arena:
         calls: CallCache,
         settings: EvaluationConfig,
         ledger: Ledger | None = None,
+        *,
+        alone: frozenset[str] = frozenset(),
     ) -> None:
         self.parts = parts
         self.settings = settings
         self.prompts: PromptSet = with_contenders(parts.prompts)
         self.fingerprints = parts.fingerprints()
+        self._alone = alone
+        self._alone_prompts = alone_prompts(self.prompts, parts.config)
+        self._alone_parts = alone_parts(parts, self._alone_prompts)
         self._calls = calls
         self._ledger = ledger
         self._cached: dict[int, CachedModel] = {}
@@ -117,12 +123,26 @@ class Arena:
             self._cached[id(model)] = CachedModel(asked, self._calls)
         return self._cached[id(model)]
 
-    async def items(self, questions: Sequence[HeldOutQuestion]) -> list[HeldOutItem]:
+    async def items(self, questions: Sequence[EvaluationQuestion]) -> list[EvaluationItem]:
         """Retrieve C_0 of each question, the same for all contenders.
 
         Raises:
             UserError: A question has nothing to be answered from.
         """
+        reading = [q for q in questions if q.id not in self._alone]
+        contexts = {item.id: item.context for item in await self._contexts(reading)}
+        return [
+            EvaluationItem(
+                id=q.id,
+                question=q.question,
+                references=q.references,
+                context=contexts.get(q.id, ()),
+                constraints=q.constraints,
+            )
+            for q in questions
+        ]
+
+    async def _contexts(self, questions: Sequence[EvaluationQuestion]) -> list[HeldOutItem]:
         makers = [q for q in questions if q.documents]
         made = await asyncio.gather(*(asyncio.to_thread(self._over, q.documents) for q in makers))
         self._retrievers = {q.id: retriever for q, retriever in zip(makers, made, strict=True)}
@@ -138,16 +158,24 @@ class Arena:
 
     def retriever_of(self, question: str) -> Retriever:
         """Return where a question's passages come from: its own documents, or all."""
-        return self._retrievers.get(question, self.parts.retriever)
+        return self._retrievers.get(question, self.parts_of(question).retriever)
+
+    def parts_of(self, question: str) -> Parts:
+        """Return the live objects for a question: with documents, or those without."""
+        return self._alone_parts if question in self._alone else self.parts
+
+    def prompts_of(self, question: str) -> PromptSet:
+        """Return the prompts for a question: with documents, or those without."""
+        return self._alone_prompts if question in self._alone else self.prompts
 
     def task(
         self, item: HeldOutItem, budget: Budget | None, record: Callable[[Trajectory], None]
     ) -> Task:
         """Return a question as one contender gets it, with a meter of its own."""
-        retriever = self.retriever_of(item.id)
+        retriever, known = self.retriever_of(item.id), self.parts_of(item.id)
 
         def live(meter: Meter, config: LoopConfig | None) -> LoopContext:
-            parts = replace(self.parts, retriever=retriever, config=config or self.parts.config)
+            parts = replace(known, retriever=retriever, config=config or known.config)
             return parts.context(lambda model: MeteredModel(self.cached(model), meter))
 
         meter = Meter()
@@ -155,7 +183,7 @@ class Arena:
             question=AskedQuestion.of(item),
             budget=budget,
             settings=self.settings,
-            prompts=self.prompts,
+            prompts=self.prompts_of(item.id),
             meter=meter,
             live=live(meter, None),
             open_live=live,

@@ -17,8 +17,9 @@ from reflectory.evaluation.answer_store import AnswerStore
 from reflectory.evaluation.metrics.registry import check_names
 from reflectory.evaluation.records import EvaluationReport
 from reflectory.evaluation.sets import EvaluationSet, read_sets
+from reflectory.evaluation.weights import weights_of
 from reflectory.evaluator.answering import Answering, OnProgress
-from reflectory.evaluator.arena import Arena, documents_for
+from reflectory.evaluator.arena import Arena, answered_alone, documents_for
 from reflectory.evaluator.reporting import report_of
 from reflectory.models.device import describe_device
 from reflectory.runner import model_records
@@ -31,6 +32,8 @@ ANSWERS, REPORT, ITEMS = "answers.jsonl", "evaluation.json", "items.jsonl"
 
 class Evaluator:
     """Lets contenders answer questions with the same budget, and compares their answers.
+
+    What is known of the answers is references, constraints that rules verify, or both.
 
     Args:
         config: What is evaluated: ``evaluation`` says on which questions and against whom,
@@ -133,13 +136,15 @@ class Evaluator:
             retry_failed: Answer again what failed before.
         """
         questions = await asyncio.to_thread(self.read)
+        settings = self.fitted(questions)
         sources = self._sources(questions)
+        alone = answered_alone(questions, settings, self._named_documents)
         parts = await assemble(sources, self.config.loop)
         try:
-            with self._directory(Path(output), sources, parts) as directory:
+            with self._directory(Path(output), settings, sources, parts) as directory:
                 named = ((parts.teacher, sources.teacher), (parts.student, sources.student))
                 ledger = open_ledger(self.config.budget, named, directory)
-                arena = Arena(parts, directory.calls, self.settings, ledger)
+                arena = Arena(parts, directory.calls, settings, ledger, alone=alone)
                 items = await arena.items(questions.questions)
                 lines = "".join(item.model_dump_json() + "\n" for item in items)
                 await asyncio.to_thread(write_atomic, directory.path / ITEMS, lines)
@@ -190,15 +195,34 @@ class Evaluator:
                     "no set of questions was named", hint="give --set FILE, or evaluation.sets"
                 )
             given = list(self.settings.sets)
-        return read_sets(given, rows=self.settings.rows)
+        return read_sets(given, rows=self.settings.rows, shape=self.settings.shape)
+
+    def fitted(self, questions: EvaluationSet) -> EvaluationConfig:
+        """Return the settings with metrics that suit a set, where the default ones stand.
+
+        Args:
+            questions: What :meth:`read` returned.
+
+        Raises:
+            UserError: A metric says nothing of any question.
+        """
+        rows = questions.questions
+        settings = self.settings.fitted(
+            references=any(q.references for q in rows), constraints=any(q.constraints for q in rows)
+        )
+        weights_of(rows, settings.measured)
+        return settings
+
+    @property
+    def _named_documents(self) -> Any:
+        return list(self.config.documents) if self._documents is None else self._documents
 
     def _sources(self, questions: EvaluationSet) -> Sources:
         config = self.config
-        documents = list(config.documents) if self._documents is None else self._documents
         named = {name: getattr(config, name) for name in self._given}
         models = {name: value or named[name] for name, value in self._given.items()}
         return Sources(
-            documents=documents_for(questions, self.settings, documents),
+            documents=documents_for(questions, self.settings, self._named_documents),
             grader=self._grader,
             verifier=self._verifier,
             teacher_adapter=config.teacher_adapter,
@@ -209,13 +233,15 @@ class Evaluator:
             **models,
         )
 
-    def _directory(self, path: Path, sources: Sources, parts: Parts) -> RunDirectory:
+    def _directory(
+        self, path: Path, settings: EvaluationConfig, sources: Sources, parts: Parts
+    ) -> RunDirectory:
         """Open the run directory; each answer says itself which documents it rests on."""
         identity = parts.fingerprints()
         del identity["retriever"]
         return RunDirectory.open(
             path,
-            self.config,
+            self.config.model_copy(update={"evaluation": settings}),
             identity=identity,
             models=model_records(sources, identity),
             device=str(describe_device()),

@@ -8,12 +8,13 @@ from typing import Any
 
 from reflectory.contenders.protocol import Contender
 from reflectory.evaluation.comparison import FEW_ROWS
-from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.evaluation.metrics.domains import generalisation
 from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
+from reflectory.evaluation.set_rows import EvaluationItem
 from reflectory.evaluation.sets import EvaluationSet
 from reflectory.evaluation.trends import matrix_report
 from reflectory.evaluation.turning import turning_points
+from reflectory.evaluation.weights import Weights, weight, weighted_mean, weights_of
 from reflectory.evaluator.answering import Answers, Budgets
 from reflectory.evaluator.arena import Arena
 from reflectory.evaluator.scoring import ScoreSheet, Tables, comparisons_of, tables_of
@@ -28,7 +29,7 @@ async def report_of(
     directory: RunDirectory,
     contenders: Sequence[Contender],
     questions: EvaluationSet,
-    items: Sequence[HeldOutItem],
+    items: Sequence[EvaluationItem],
     answers: Answers,
     budgets: Budgets,
     *,
@@ -36,7 +37,7 @@ async def report_of(
 ) -> EvaluationReport:
     """Measure all answers and return everything that was found.
 
-    References are looked at here for the first time.
+    References and constraints are looked at here for the first time.
 
     Args:
         arena: Models, and the evaluation's configuration.
@@ -49,15 +50,19 @@ async def report_of(
         own_grader: Whether the judge was handed over in Python.
     """
     settings, parts = arena.settings, arena.parts
-    sheet = ScoreSheet(items, settings.measured)
+    weights = weights_of(items, settings.measured)
+    sheet = ScoreSheet(items, settings.measured, weights)
     await sheet.measure(answers, embedder=parts.embedder, verifier=parts.verifier)
     tables = tables_of(contenders, items, answers, budgets, sheet, settings.budgets)
     reference = answers[settings.reference]
     turning = turning_points(
-        [reference[item.id] for item in items], sheet.of_all(reference), right=settings.right
+        [reference[item.id] for item in items],
+        sheet.of_all(reference),
+        right=settings.right,
+        weights=weights,
     )
     loops = _loops(directory, reference.values())
-    domains = _domains(questions, tables, settings.reference, settings.primary)
+    domains = _domains(questions, tables, settings.reference, settings.primary, weights)
     judge = None
     if settings.judge:
         judge = await trial_of(arena, items, answers, sheet, loops, own_grader=own_grader)
@@ -68,13 +73,14 @@ async def report_of(
         set_hash=questions.hash,
         reference=settings.reference,
         primary=settings.primary,
+        weights=weights,
         tables=tables,
-        comparisons=comparisons_of(tables, settings),
+        comparisons=comparisons_of(tables, settings, weights),
         turning=turning,
         judge=judge,
         matrices=matrix_report(loops) if loops else None,
-        domains={name: sum(values) / len(values) for name, values in domains.items()},
-        generalisation=generalisation(domains).score if len(domains) > 1 else None,
+        domains=domains,
+        generalisation=_generalisation(domains),
         config=directory.config.model_dump(mode="json"),
         environment=_environment(manifest),
         seconds=_seconds(manifest),
@@ -90,17 +96,25 @@ def _loops(directory: RunDirectory, answers: Iterable[ContenderAnswer]) -> list[
 
 
 def _domains(
-    questions: EvaluationSet, tables: Tables, reference: str, primary: str
-) -> dict[str, list[float]]:
-    """Return the primary metric by domain, of the reference in the first table."""
+    questions: EvaluationSet, tables: Tables, reference: str, primary: str, weights: Weights
+) -> dict[str, float]:
+    """Return the mean of the primary metric by domain, of the reference in the first table."""
     domains = {question.id: question.domain for question in questions.questions}
     rows = next(iter(tables.values()))
     (row,) = (row for row in rows if row.contender == reference)
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for answer in row.answers:
-        if domains[answer.id]:
-            values.setdefault(domains[answer.id], []).append(answer.values[primary])
-    return dict(sorted(values.items()))
+        if domains[answer.id] and weight(weights, primary, answer.id) > 0.0:
+            values.setdefault(domains[answer.id], {})[answer.id] = answer.values[primary]
+    means = {name: weighted_mean(own, primary, weights) for name, own in sorted(values.items())}
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def _generalisation(domains: Mapping[str, float]) -> float | None:
+    """Return Equation 13, in which a domain weighs the same however many questions it has."""
+    if len(domains) < 2:
+        return None
+    return generalisation({name: [mean] for name, mean in domains.items()}).score
 
 
 def _environment(manifest: Manifest) -> dict[str, Any]:
@@ -126,7 +140,7 @@ def _seconds(manifest: Manifest) -> float:
     return round(sum(span.total_seconds() for span in spans), 1)
 
 
-def _warnings(items: Sequence[HeldOutItem], answers: Answers, tables: Tables) -> list[str]:
+def _warnings(items: Sequence[EvaluationItem], answers: Answers, tables: Tables) -> list[str]:
     found = []
     if len(items) < FEW_ROWS:
         found.append(f"only {len(items)} questions: no interval over so few can be believed")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from reflectory.agents.verification import Verifier
 from reflectory.config import EvaluationConfig
 from reflectory.contenders.protocol import Contender
-from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.evaluation.metrics.registry import measure_answers
 from reflectory.evaluation.multiple import compare_contenders
 from reflectory.evaluation.records import (
@@ -18,6 +17,8 @@ from reflectory.evaluation.records import (
     ContenderRow,
     ScoredAnswer,
 )
+from reflectory.evaluation.set_rows import EvaluationItem
+from reflectory.evaluation.weights import Weights, weight, weighted_mean
 from reflectory.evaluator.answering import Answers, Budgets
 from reflectory.models.protocol import Embedder
 
@@ -30,13 +31,17 @@ class ScoreSheet:
     """The metrics of every attempt that was made; the same answer is measured once.
 
     Args:
-        items: Questions, references and contexts.
+        items: Questions, references, constraints and contexts.
         names: Metrics.
+        weights: How much a question weighs in a metric, where not all weigh the same.
     """
 
-    def __init__(self, items: Sequence[HeldOutItem], names: Sequence[str]) -> None:
+    def __init__(
+        self, items: Sequence[EvaluationItem], names: Sequence[str], weights: Weights
+    ) -> None:
         self._items = {item.id: item for item in items}
         self.names = tuple(names)
+        self.weights = weights
         self._values: dict[_Said, Values] = {}
 
     async def measure(
@@ -45,7 +50,8 @@ class ScoreSheet:
         """Measure all attempts of all contenders.
 
         A metric that an answer leaves undefined (groundedness, when it states nothing)
-        counts as 0: what says nothing is supported by nothing.
+        counts as 0: what says nothing is supported by nothing. So does a metric that says
+        nothing of a question, whose weight in it is 0.
         """
         said = {
             _said(id, attempt): attempt
@@ -65,6 +71,7 @@ class ScoreSheet:
             self.names,
             embedder=embedder,
             verifier=verifier,
+            constraints=[item.constraints for item in items],
         )
         for key, values in zip(said, found, strict=True):
             self._values[key] = {name: values.get(name, 0.0) for name in self.names}
@@ -74,6 +81,11 @@ class ScoreSheet:
         if attempt is None:
             return dict.fromkeys(self.names, 0.0)
         return self._values[_said(id, attempt)]
+
+    def defined(self, id: str, attempt: Attempt | None) -> Values:
+        """Return the metrics of an attempt that say something of its question."""
+        values = self.of(id, attempt)
+        return {name: v for name, v in values.items() if weight(self.weights, name, id) > 0.0}
 
     def of_all(self, answers: Mapping[str, ContenderAnswer]) -> dict[str, list[Values]]:
         """Return the metrics of one contender's attempts, by question."""
@@ -89,7 +101,7 @@ def _said(id: str, attempt: Attempt) -> _Said:
 
 def tables_of(
     contenders: Sequence[Contender],
-    items: Sequence[HeldOutItem],
+    items: Sequence[EvaluationItem],
     answers: Answers,
     budgets: Budgets,
     sheet: ScoreSheet,
@@ -107,7 +119,7 @@ def tables_of(
 
 def _row(
     contender: Contender,
-    items: Sequence[HeldOutItem],
+    items: Sequence[EvaluationItem],
     answers: Mapping[str, ContenderAnswer],
     budgets: Budgets,
     sheet: ScoreSheet,
@@ -121,7 +133,7 @@ def _row(
             ScoredAnswer(
                 id=item.id,
                 text=None if attempt is None else attempt.text,
-                values=sheet.of(item.id, attempt),
+                values=sheet.defined(item.id, attempt),
                 **cost,
             )
         )
@@ -130,14 +142,23 @@ def _row(
         contender=contender.name,
         description=contender.description,
         answers=tuple(scored),
-        means={name: sum(s.values[name] for s in scored) / count for name in sheet.names},
+        means={
+            name: mean for name in sheet.names if (mean := _mean(scored, name, sheet)) is not None
+        },
         calls=sum(s.calls for s in scored) / count,
         tokens=sum(s.tokens for s in scored) / count,
         missing=sum(s.text is None for s in scored),
     )
 
 
-def comparisons_of(tables: Tables, settings: EvaluationConfig) -> tuple[ContenderComparison, ...]:
+def _mean(scored: Sequence[ScoredAnswer], name: str, sheet: ScoreSheet) -> float | None:
+    values = {answer.id: answer.values.get(name, 0.0) for answer in scored}
+    return weighted_mean(values, name, sheet.weights)
+
+
+def comparisons_of(
+    tables: Tables, settings: EvaluationConfig, weights: Weights
+) -> tuple[ContenderComparison, ...]:
     """Return the reference against every other contender, in every table and metric."""
     found: list[ContenderComparison] = []
     for kind, rows in tables.items():
@@ -151,5 +172,6 @@ def comparisons_of(tables: Tables, settings: EvaluationConfig) -> tuple[Contende
             confidence=settings.confidence,
             resamples=settings.resamples,
             seed=settings.seed,
+            weights=weights,
         )
     return tuple(found)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from reflectory.agents.graders import Grader
-from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.evaluation.judge.noise import MatrixFacts
 from reflectory.evaluation.judge.records import GradedAnswer, JudgeReport
 from reflectory.evaluation.judge.trial import try_judge
 from reflectory.evaluation.records import Attempt
+from reflectory.evaluation.set_rows import EvaluationItem
 from reflectory.evaluator.answering import Answers
 from reflectory.evaluator.arena import Arena
 from reflectory.evaluator.scoring import ScoreSheet
@@ -50,7 +50,7 @@ class AskedAgain(WrappedModel):
 
 async def trial_of(
     arena: Arena,
-    items: Sequence[HeldOutItem],
+    items: Sequence[EvaluationItem],
     answers: Answers,
     sheet: ScoreSheet,
     trajectories: Iterable[Trajectory],
@@ -59,15 +59,21 @@ async def trial_of(
 ) -> JudgeReport:
     """Put the loop's judge on trial.
 
+    Right and wrong answers are made from references. Questions without any are left out where
+    others have some; where none has, the judge is tried on what was really answered alone.
+
     Args:
         arena: Gives the judge its model, behind the call cache.
-        items: Questions with references.
+        items: Questions with references, constraints or both.
         answers: What was answered; every graded attempt is looked at once.
         sheet: How good the answers are.
         trajectories: Finished loops of the reference.
         own_grader: Whether the judge was handed over and has no model that is known here.
     """
-    parts, settings = arena.parts, arena.settings
+    settings = arena.settings
+    tried = [item for item in items if item.references] or items
+    # The judge as it was in the loop on these: without documents it has other prompts.
+    parts = arena.parts_of(tried[0].id)
     loops = {trajectory.id: trajectory for trajectory in trajectories}
 
     def again(turn: int) -> Grader:
@@ -75,13 +81,15 @@ async def trial_of(
 
     return await try_judge(
         parts.make_grader(arena.cached(parts.teacher)),
-        items,
+        tried,
         seed=settings.seed,
         again=None if own_grader else again,
         graded=graded_answers(answers, sheet, settings.right, loops),
         matrix=MatrixFacts.of(loops.values()),
+        rubric=parts.response_rubric,
         verifier=parts.verifier,
         confidence=settings.confidence,
+        left_out=len(items) - len(tried),
     )
 
 
@@ -96,13 +104,13 @@ def graded_answers(
             for attempt in answer.attempts:
                 if attempt.grade is None or (id, attempt.text) in found:
                     continue
-                values = sheet.of(id, attempt)
+                values = sheet.defined(id, attempt)
                 found[id, attempt.text] = GradedAnswer(
                     id=id,
                     text=attempt.text,
                     score=attempt.grade,
                     values=values,
-                    right=values[right] >= RIGHT,
+                    right=values[right] >= RIGHT if right in values else None,
                     alignment=_alignment(attempt, loop),
                 )
     return list(found.values())

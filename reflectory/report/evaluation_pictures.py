@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from reflectory.evaluation.anytime import AnytimeCurve, anytime_curve
 from reflectory.evaluation.metrics import AnswerScores, score_answer
+from reflectory.evaluation.metrics.instructions import follow
 from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
-from reflectory.report.evaluation_questions import Asked, contenders_of
+from reflectory.report.evaluation_questions import Asked, constraints_of, contenders_of
 from reflectory.report.html import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_FOLLOWED = ("strict_prompt", "loose_prompt")
 
 
 def evaluation_pictures(
@@ -31,7 +34,7 @@ def evaluation_pictures(
     Args:
         report: What was found.
         answers: All attempts, for the curve of what fewer calls would have given.
-        questions: The references that the attempts are scored with.
+        questions: The references and constraints that the attempts are scored with.
     """
     from reflectory.report.evaluation_plots import plot_anytime
     from reflectory.report.judge_plots import plot_calibration, plot_roc
@@ -59,14 +62,16 @@ def anytime_curves(
 ) -> list[AnytimeCurve]:
     """Return what each contender would have reached with fewer calls, on the primary metric.
 
-    Only for metrics that need nothing but the references; others give no curve.
+    Only for metrics that need nothing but references or constraints and weigh every question
+    the same; others give no curve.
     """
-    if report.primary not in {field.name for field in fields(AnswerScores)}:
+    compared = {field.name for field in fields(AnswerScores)}
+    if report.primary not in {*compared, *_FOLLOWED} or report.primary in report.weights:
         return []
-    references = {question.id: question.references for question in questions}
+    asked = {question.id: question for question in questions}
     by_contender: dict[str, list[ContenderAnswer]] = {}
     for answer in answers:
-        if answer.id in references:
+        if answer.id in asked:
             by_contender.setdefault(answer.contender, []).append(answer)
     curves = []
     for name in contenders_of(report):
@@ -76,7 +81,7 @@ def anytime_curves(
             continue
         values = {
             answer.id: [
-                {report.primary: _score(attempt.text, references[answer.id], report.primary)}
+                {report.primary: _score(attempt.text, asked[answer.id], report.primary)}
                 for attempt in answer.attempts
             ]
             for answer in found
@@ -85,5 +90,8 @@ def anytime_curves(
     return curves
 
 
-def _score(text: str, references: tuple[str, ...], metric: str) -> float:
-    return float(getattr(score_answer(text, references), metric))
+def _score(text: str, question: Asked, metric: str) -> float:
+    if metric in _FOLLOWED:
+        found = follow(text, constraints_of(question))
+        return float(all(found.strict if metric == "strict_prompt" else found.loose))
+    return float(getattr(score_answer(text, question.references), metric))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reflectory.evaluation.changes import is_right, right_metric
+from reflectory.evaluation.metrics.instructions import Instruction
 from reflectory.evaluation.records import (
     Attempt,
     BudgetKind,
@@ -44,7 +45,7 @@ class ShownAnswer:
         reference: Whether it is the contender that the others are compared with.
         budgets: Tables that hold this answer; empty when all do.
         answer: Text, cost and metrics.
-        right: Whether it counts as right.
+        right: Whether it counts as right; ``None`` where the metric says nothing of it.
         attempts: What the contender would have answered earlier, in order.
         failure: Why there is no answer, or why it ended early.
     """
@@ -53,7 +54,7 @@ class ShownAnswer:
     reference: bool
     budgets: tuple[BudgetKind, ...]
     answer: ScoredAnswer
-    right: bool
+    right: bool | None
     attempts: tuple[Attempt, ...] = ()
     failure: str = ""
 
@@ -68,7 +69,9 @@ class ShownQuestion:
         references: Right answers, where they are known.
         answers: In the order of the tables.
         marks: Per table one letter for each contender in the order of
-            :func:`contenders_of`: ``r`` right, ``w`` wrong, ``n`` no answer, ``-`` not asked.
+            :func:`contenders_of`: ``r`` right, ``w`` wrong, ``n`` no answer, ``-`` not asked
+            or nothing said of by the metric.
+        constraints: What rules verify of an answer, by kind and parameters.
     """
 
     id: str
@@ -76,6 +79,7 @@ class ShownQuestion:
     references: tuple[str, ...]
     answers: tuple[ShownAnswer, ...]
     marks: dict[BudgetKind, str]
+    constraints: tuple[str, ...] = ()
 
     @property
     def right(self) -> int:
@@ -134,9 +138,24 @@ def questions_of(
                 budget: "".join(_mark(found.get(n, {}).get(budget), metric) for n in names)
                 for budget in report.tables
             },
+            constraints=tuple(map(_constraint, constraints_of(asked.get(name)))),
         )
         for name, found in scored.items()
     ]
+
+
+def constraints_of(question: Asked | None) -> tuple[Instruction, ...]:
+    """Return what rules verify of an answer; a question of an earlier version has nothing."""
+    found: tuple[Instruction, ...] = getattr(question, "constraints", ())
+    return found
+
+
+def _constraint(instruction: Instruction) -> str:
+    """Return a kind with its parameters, such as ``no_comma`` or ``number_words (300)``."""
+    values = instruction.parameters.values()
+    said = "; ".join(", ".join(v) if isinstance(v, list | tuple) else str(v) for v in values)
+    kind = instruction.id.split(":")[-1].replace("_", " ")
+    return f"{kind} ({said})" if said else kind
 
 
 def _mark(answer: ScoredAnswer | None, metric: str) -> str:
@@ -144,6 +163,8 @@ def _mark(answer: ScoredAnswer | None, metric: str) -> str:
         return "-"
     if answer.text is None:
         return "n"
+    if metric not in answer.values:
+        return "-"
     return "r" if is_right(answer, metric) else "w"
 
 
@@ -171,7 +192,7 @@ def _shown(
             reference=reference,
             budgets=tuple(budgets) if len(same) > 1 else (),
             answer=answer,
-            right=is_right(answer, metric),
+            right=is_right(answer, metric) if metric in answer.values else None,
             attempts=tried.attempts if first and tried is not None else (),
             failure=tried.failure if first and tried is not None else "",
         )

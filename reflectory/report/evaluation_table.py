@@ -30,6 +30,7 @@ from reflectory.report.evaluation_words import (
     standings,
     turning_words,
     warnings_of,
+    weighing,
 )
 from reflectory.report.terminal import plain
 
@@ -47,7 +48,10 @@ def evaluation_text(report: EvaluationReport) -> RenderableType:
     parts += [Text(f"warning: {plain(w)}", style="bold yellow") for w in warnings_of(report)]
     for budget in report.tables:
         parts += ["", budget_table(report, budget), _sentences(claims(report, budget))]
-    parts += [Text(LEGEND, style="dim"), *_turning(report)]
+    parts.append(Text(LEGEND, style="dim"))
+    if report.weights:
+        parts.append(Text(plain(weighing(report)), style="dim"))
+    parts += _turning(report)
     if report.judge is not None:
         parts += _section(f"the judge ({report.judge.grader})", judge_words(report.judge))
     if report.matrices is not None:

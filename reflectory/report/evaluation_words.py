@@ -21,6 +21,7 @@ from reflectory.evaluation.records import (
     ContenderRow,
     EvaluationReport,
 )
+from reflectory.evaluation.weights import BY_INSTRUCTION
 
 BUDGETS: dict[BudgetKind, str] = {
     "calls": "the same number of model calls",
@@ -256,6 +257,21 @@ def warnings_of(report: EvaluationReport) -> list[str]:
     if report.rows < FEW_ROWS and not any("few" in warning for warning in said):
         said.insert(0, f"few rows: {report.rows}, read every difference with care")
     return said
+
+
+def weighing(report: EvaluationReport) -> str:
+    """Return how questions weigh in the means, where not all weigh the same; else nothing."""
+    counted_in = {
+        name: sum(value > 0.0 for value in own.values()) for name, own in report.weights.items()
+    }
+    partly = [
+        f"{name} over {counted(n, 'question')}" for name, n in counted_in.items() if n < report.rows
+    ]
+    by_number = [name for name in report.weights if name in BY_INSTRUCTION]
+    said = [f"{listed(by_number)}: means over instructions."] if by_number else []
+    if partly:
+        said.append(f"Only {listed(partly)}: the others lack what is compared with.")
+    return " ".join(said)
 
 
 def duration(seconds: float) -> str:

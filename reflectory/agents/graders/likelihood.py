@@ -246,6 +246,9 @@ def reason_for(score: float, measured: dict[str, float], task: GradingTask) -> s
     part = task.unsupported[0] if task.unsupported and several else ""
     if measured["repeated"] >= _REPEATED:
         verdict = "It repeats the question instead of answering it."
+    elif not task.passages:  # what documents say of it says nothing then, nor does the score
+        fits = measured["type"] > 0.0 and measured["information"] > 0.0
+        return "It fits the question." if fits else "It does not fit the question."
     elif score >= _GOOD:
         verdict = "The documents support it."
         if part:

@@ -16,6 +16,7 @@ from reflectory.evaluation.judge import cases as kinds
 from reflectory.evaluation.judge.agreement import agreement_of
 from reflectory.evaluation.judge.areas import Floats, draws_of, separate
 from reflectory.evaluation.judge.biases import (
+    Collapse,
     balanced,
     calibration_of,
     collapse_of,
@@ -63,15 +64,18 @@ async def try_judge(
     verifier: Verifier | None = None,
     confidence: float = 0.95,
     concurrency: int = 64,
+    left_out: int = 0,
 ) -> JudgeReport:
     """Measure a judge on answers of which it is known whether they are right.
 
     The judge sees what it sees in the loop, and no reference. An answer that it cannot judge
-    is counted and is no score.
+    is counted and is no score. Where no question has a reference, right and wrong answers
+    cannot be made: what needs them is skipped, the notes say so, and the judge is asked
+    again about ``graded`` answers.
 
     Args:
         grader: The judge.
-        items: Questions with references and documents.
+        items: Questions with references and documents; or all without references.
         seed: Of the cases and of the intervals.
         wrong_per_kind: Most wrong answers of a kind per question.
         known_right: Texts that are known to be right besides the references, by question.
@@ -84,6 +88,7 @@ async def try_judge(
         verifier: Finds the statements that no passage supports, where the loop has one.
         confidence: Of all intervals, in (0, 1).
         concurrency: Most judgements at a time.
+        left_out: Questions without references that are not among ``items``, for the notes.
 
     Raises:
         UserError: There are no questions, an id repeats, or a number is out of its range.
@@ -91,9 +96,16 @@ async def try_judge(
     """
     if not 0.0 < confidence < 1.0:
         raise UserError(f"a confidence of {confidence} is none", hint="give one between 0 and 1")
-    made = make_cases(items, seed=seed, wrong_per_kind=wrong_per_kind, known_right=known_right)
+    compared = any(item.references for item in items)
+    made = (
+        make_cases(items, seed=seed, wrong_per_kind=wrong_per_kind, known_right=known_right)
+        if compared or not items  # the error about no questions is make_cases's
+        else []
+    )
     bench = _Bench(items, rubric, verifier, concurrency)
     keys = list(dict.fromkeys((case.item, case.text) for case in made))
+    if not compared:
+        keys = _sample(_answered(items, graded), seed)
     scores = dict(zip(keys, await bench.judge(grader, keys), strict=True))
     sample = _sample([key for key in keys if scores[key] is not None], seed)
     # The other way round, so that no judgement shares a batch with the same ones as before.
@@ -115,7 +127,7 @@ async def try_judge(
     plain = [(case, score) for case, score in plain if case.of is None]
     values = np.array([score for _, score in plain], dtype=np.float64)
     right = np.array([case.right for case, _ in plain], dtype=bool)
-    collapse = collapse_of(values, right)
+    collapse = collapse_of(values, right) if compared else _collapse(graded)
     bins, error, basis = _calibration(values, right, graded)
     noise = deviation(drawn)
     advice = recommend(changes(drawn), changes(worded), matrix or MatrixFacts(), seed=seed)
@@ -149,7 +161,10 @@ async def try_judge(
         epsilon=advice.epsilon,
         epsilon_from=advice.source,
         cases=tuple(judged),
-        notes=_notes(len(items), advice.epsilon, position),
+        notes=(
+            *_without_references(len(items), left_out, compared=compared),
+            *_notes(len(items), advice.epsilon, position),
+        ),
     )
     said = verdicts_on(
         report,
@@ -216,6 +231,33 @@ class _Bench:
 def _sample(keys: Sequence[Key], seed: int) -> list[Key]:
     order = np.random.default_rng(seed).permutation(len(keys))[:ASKED_AGAIN]
     return [keys[place] for place in order]
+
+
+def _answered(items: Sequence[HeldOutItem], graded: Sequence[GradedAnswer]) -> list[Key]:
+    """Return what was really answered to questions, without blank answers."""
+    places = {item.id: place for place, item in enumerate(items)}
+    found = [(places[a.id], a.text) for a in graded if a.id in places and a.text.strip()]
+    return list(dict.fromkeys(found))
+
+
+def _collapse(graded: Sequence[GradedAnswer]) -> Collapse:
+    """Return whether the judge said the same to everything that was really answered."""
+    known = [(a.score, bool(a.right)) for a in graded if a.score is not None]
+    scores = np.array([score for score, _ in known], dtype=np.float64)
+    return collapse_of(scores, np.array([right for _, right in known], dtype=bool))
+
+
+def _without_references(questions: int, left_out: int, *, compared: bool) -> list[str]:
+    """Return what a reader has to know of questions that no right answer is known to."""
+    if not compared:
+        return [
+            f"None of the {questions} questions has a reference, so right and wrong answers could "
+            "not be made: separation, padding, wording and length were not tried. What follows "
+            "rests on what was really answered."
+        ]
+    if left_out:
+        return [f"{left_out} questions without references had no part in the trial."]
+    return []
 
 
 def _readable(rows: Iterable[Sequence[float | None]]) -> list[tuple[float, ...]]:

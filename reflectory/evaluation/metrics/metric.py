@@ -40,7 +40,11 @@ class Batch:
         return tuple(map(follow, self.texts, self.constraints))
 
     def only(self, rows: Sequence[int]) -> Batch:
-        """Return the batch of these answers."""
+        """Return the batch of some of these answers.
+
+        Args:
+            rows: Their places, in order.
+        """
         if len(rows) == len(self.texts):
             return self
         return replace(
