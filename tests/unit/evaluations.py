@@ -5,12 +5,7 @@ from collections.abc import Sequence
 
 from reflectory.evaluation.comparison import compare
 from reflectory.evaluation.held_out import HeldOutQuestion
-from reflectory.evaluation.judge.records import (
-    CalibrationBin,
-    Correlation,
-    JudgeReport,
-    Separation,
-)
+from reflectory.evaluation.judge.records import CalibrationBin, Correlation, JudgeReport, Separation
 from reflectory.evaluation.matrices import LevelTrend, MatrixReport
 from reflectory.evaluation.multiple import compare_contenders
 from reflectory.evaluation.records import (
@@ -35,6 +30,7 @@ CONTENDERS = {
     "loop_one_level": (0.44, 11, 5_200),
     "loop_no_retrieval": (0.40, 21, 9_100),
 }
+FEW = ("direct", "loop", "retrieve")
 METRICS = ("f1", "exact_match", "contains", "groundedness")
 LEVELS = ("basic", "intermediate", "advanced", "expert")
 WORDS = [
@@ -281,3 +277,19 @@ def attempts_of(report: EvaluationReport) -> list[ContenderAnswer]:
                 )
             )
     return found
+
+
+def with_text(report: EvaluationReport, text: str) -> EvaluationReport:
+    """Return the report with one text as every answer, name, note and setting of users."""
+    data = report.model_dump()
+    for rows in data["tables"].values():
+        for row in rows:
+            row["description"] = text
+            for answer in row["answers"]:
+                answer.update(text=text, note=text)
+    data |= {"name": text, "config": {text: text}, "environment": {text: [text]}}
+    data |= {"warnings": (text,), "domains": {text: 0.5}}
+    data["judge"] |= {"grader": text, "verdicts": (text,), "notes": (text,)}
+    data["matrices"]["levels"][0]["level"] = text
+    data["matrices"]["stops"] = {text: {1: 3}}
+    return EvaluationReport.model_validate(data)

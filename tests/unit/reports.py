@@ -10,8 +10,6 @@ from reflectory.runs.manifest import ModelRecord
 from reflectory.testing.trajectories import synthetic_trajectories
 from reflectory.types import Trajectory
 
-ATTACK = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-
 
 def make_run(folder: Path, trajectories: Iterable[Trajectory] = (), *, name: str = "local") -> Path:
     """Write a finished run directory; ``name`` is what the user called the models."""

@@ -1,17 +1,14 @@
-"""An evaluation as a page: what it holds, what it never does, and how it behaves in a browser."""
+"""An evaluation as a page: what it holds and what it never does."""
 
 import html
-import json
 import math
 import re
-import shutil
-import subprocess
 from collections import Counter
-from html.parser import HTMLParser
 
 import pytest
 from bs4 import BeautifulSoup
-from evaluations import attempts_of, make_report, questions_of, row_of
+from evaluations import FEW, attempts_of, make_report, questions_of, row_of, with_text
+from pages import ATTACK, assert_balanced
 
 from reflectory.errors import StorageError
 from reflectory.evaluation.held_out import HeldOutQuestion
@@ -22,48 +19,11 @@ from reflectory.report.evaluation_questions import contenders_of
 from reflectory.report.evaluation_questions import questions_of as shown_questions
 from reflectory.report.notebook import show
 
-FEW = ("direct", "loop", "retrieve")
-ATTACK = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-VOID = {"meta", "input", "br", "col", "img", "link", "hr"}
-
-
-class Balance(HTMLParser):
-    """Fails on the first tag that is closed where it was not opened."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, (tag, self.getpos())
-
 
 def page_of(report: EvaluationReport, **given: object) -> BeautifulSoup:
     text = page_html(report, **given)
-    balance = Balance()
-    balance.feed(text)
-    assert balance.open == []
+    assert_balanced(text)
     return BeautifulSoup(text, "html.parser")
-
-
-def with_text(report: EvaluationReport, text: str) -> EvaluationReport:
-    """Return the report with one text as every answer, name, note and setting of users."""
-    data = report.model_dump()
-    for rows in data["tables"].values():
-        for row in rows:
-            row["description"] = text
-            for answer in row["answers"]:
-                answer.update(text=text, note=text)
-    data |= {"name": text, "config": {text: text}, "environment": {text: [text]}}
-    data |= {"warnings": (text,), "domains": {text: 0.5}}
-    data["judge"] |= {"grader": text, "verdicts": (text,), "notes": (text,)}
-    data["matrices"]["levels"][0]["level"] = text
-    data["matrices"]["stops"] = {text: {1: 3}}
-    return EvaluationReport.model_validate(data)
 
 
 @pytest.fixture(scope="module")
@@ -304,123 +264,7 @@ def test_a_page_that_cannot_be_written_is_named(bare, tmp_path):
 def test_a_notebook_shows_the_tables(bare):
     shown = show(bare)
     fragment = shown._repr_html_()
-    balance = Balance()
-    balance.feed(fragment)
-    assert balance.open == [] and "<script" not in fragment and "<button" not in fragment
+    assert_balanced(fragment)
+    assert "<script" not in fragment and "<button" not in fragment
     assert fragment == tables_html(bare)
     assert "* loop" in repr(shown)
-
-
-# In a browser
-
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
-
-def in_browser(path, profile, *options: str) -> str:
-    """Return the document as the browser has it after the page's scripts ran."""
-    command = [
-        str(CHROMIUM),
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=3000",
-        *options,
-        path.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    return done.stdout.decode("utf-8", "replace")
-
-
-@browser
-@pytest.mark.parametrize("policy", [True, False])
-def test_a_script_in_an_answer_does_not_run(tmp_path, report, policy):
-    path = write_page(with_text(report, ATTACK), tmp_path / "page.html")
-    if not policy:  # escaping has to be enough by itself
-        text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r"<meta http-equiv=[^>]+>", "", text), encoding="utf-8")
-    page = BeautifulSoup(in_browser(path, tmp_path / "p", "--dump-dom"), "html.parser")
-    assert page.title.get_text() != "taken"
-    assert len(page.find_all("script")) == 1 and not page.find_all("img")
-    # The page's own script ran: it shows the controls.
-    assert not page.select_one("#controls").has_attr("hidden")
-
-
-STEPS = """
-const out = {};
-const shown = () => Array.from(document.querySelectorAll(".q"))
-  .filter((q) => !q.hidden).map((q) => q.querySelector("code").textContent);
-const choose = (id, value) => {
-  const field = document.getElementById(id);
-  field.value = value;
-  field.dispatchEvent(new Event("change"));
-};
-out.all = shown().length;
-choose("show", "r:w"); out.only = shown();
-choose("other", "some"); out.some = shown();
-choose("other", "1"); out.first = shown();
-choose("show", "n"); out.missing = shown();
-choose("show", "");
-const table = document.querySelector("table.sort");
-const names = () => Array.from(table.tBodies[0].rows, (r) => r.querySelector("bdi").textContent);
-table.querySelectorAll("th button")[0].click(); out.names = names();
-table.querySelectorAll("th button")[1].click();
-table.querySelectorAll("th button")[1].click(); out.worst = names();
-out.sorted = table.querySelectorAll("thead th")[1].getAttribute("aria-sort");
-const search = document.getElementById("search");
-search.value = "REPORT 7 of";
-search.dispatchEvent(new Event("input"));
-setTimeout(() => {
-  out.found = shown();
-  out.said = document.getElementById("shown").textContent;
-  document.getElementById("open").click();
-  out.open = document.querySelectorAll(".q[open]").length;
-  out.wide = document.documentElement.scrollWidth <= window.innerWidth;
-  document.title = JSON.stringify(out);
-}, 500);
-"""
-
-
-@browser
-@pytest.mark.parametrize("width", [1280, 500])
-def test_filter_search_and_sort(tmp_path, bare, width):
-    path = write_page(bare, tmp_path / "page.html", questions=questions_of(25))
-    text = path.read_text(encoding="utf-8")
-    text = re.sub(r"<meta http-equiv=[^>]+>", "", text)
-    path.write_text(text.replace("</body>", f"<script>{STEPS}</script></body>"), encoding="utf-8")
-    dom = in_browser(path, tmp_path / "p", "--dump-dom", f"--window-size={width},900")
-    out = json.loads(BeautifulSoup(dom, "html.parser").title.get_text())
-    marks = {q.id: q.marks["calls"] for q in shown_questions(bare)}
-    assert out["all"] == 25
-
-    def wrong(mark: str) -> bool:
-        return mark in "wn"
-
-    assert out["only"] == [i for i, m in marks.items() if m[0] == "r" and all(map(wrong, m[1:]))]
-    assert out["some"] == [i for i, m in marks.items() if m[0] == "r" and any(map(wrong, m[1:]))]
-    assert out["first"] == [i for i, m in marks.items() if m[0] == "r" and wrong(m[1])]
-    assert out["missing"] == [i for i, m in marks.items() if "n" in m]
-    assert 0 < len(out["only"]) < len(out["some"]) < 25
-    assert out["names"] == sorted(FEW)
-    means = {row.contender: row.means["f1"] for row in bare.tables["calls"]}
-    assert out["worst"] == sorted(FEW, key=means.__getitem__)
-    assert out["sorted"] == "ascending"
-    assert out["found"] == ["q007"] and out["said"] == "1 of 25 questions"
-    assert out["open"] == 1
-    assert out["wide"], "the page itself must not scroll sideways"
-
-
-@browser
-def test_it_prints(tmp_path, bare):
-    path = write_page(bare, tmp_path / "page.html")
-    in_browser(path, tmp_path / "p", f"--print-to-pdf={tmp_path / 'page.pdf'}")
-    from pypdf import PdfReader
-
-    pages = PdfReader(tmp_path / "page.pdf").pages
-    text = " ".join(page.extract_text() for page in pages)
-    assert "Evaluation of craters" in text and "corrected p" in text
-    assert "Open those shown" not in text

@@ -1,13 +1,11 @@
 """A trajectory as a page and in the terminal: what stands there, for whom, and what never does."""
 
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 from bs4 import BeautifulSoup
+from pages import assert_balanced, browser, in_browser
 from pypdf import PdfReader
 from readable import everywhere, whole_trajectory
 from rich.console import Console
@@ -28,29 +26,11 @@ ATTACK = (
     "<script>document.title='taken'</script>"
     "<img src=x onerror=\"document.title='taken'\">&'</style>"
 )
-VOID = {"meta", "br", "img", "hr"}
-
-
-class Balance(HTMLParser):
-    """Fails on the first tag that is closed where it was not opened."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, (tag, self.getpos())
 
 
 def checked(text):
     """Return a document whose tags, ids, links, headings and tables are in order."""
-    balance = Balance()
-    balance.feed(text)
-    assert balance.open == []
+    assert_balanced(text)
     page = BeautifulSoup(text, "html.parser")
     ids = [element["id"] for element in page.find_all(id=True)]
     assert len(ids) == len(set(ids))
@@ -374,23 +354,6 @@ def test_the_style_applies_inside_of_the_fragment_only():
 
 
 # In a browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
-
-def in_browser(path, profile, *options):
-    command = [
-        str(CHROMIUM),
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        f"--user-data-dir={profile}",
-        *options,
-        path.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
 
 
 @browser

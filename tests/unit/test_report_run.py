@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 from bs4 import BeautifulSoup
-from reports import ATTACK, make_run, some, with_text
-from test_evaluation_page import Balance
+from pages import ATTACK, assert_balanced
+from reports import make_run, some, with_text
 
 from reflectory.cli.main import run_command
 from reflectory.errors import IntegrityError, RunDirectoryError, StorageError
@@ -54,9 +54,7 @@ def _no_pictures(monkeypatch):
 
 def page_of(path) -> BeautifulSoup:
     text = path.read_text(encoding="utf-8")
-    balance = Balance()
-    balance.feed(text)
-    assert balance.open == []
+    assert_balanced(text)
     return BeautifulSoup(text, "html.parser")
 
 
