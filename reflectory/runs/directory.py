@@ -150,11 +150,6 @@ class RunDirectory:
         """Where LangGraph keeps where each loop stands."""
         return self.path / "checkpoints.sqlite"
 
-    @property
-    def report_path(self) -> Path:
-        """Where the report of the run goes."""
-        return self.path / "report.html"
-
     def round_path(self, number: int) -> Path:
         """Return the folder of a round, made when it is not there.
 

@@ -153,16 +153,6 @@ class RowSet(Shown):
         return tuple(row for row in self.rows if isinstance(row, kind))
 
 
-def encode_rows(rows: Iterable[Row], style: Style = "chat") -> bytes:
-    """Return rows as JSON Lines, the same bytes for equal rows.
-
-    Args:
-        rows: Any number, of one format.
-        style: How a prompt is written: as messages (chat) or as text.
-    """
-    return b"".join(encode_row(row, style) for row in rows)
-
-
 def rows_sha256(rows: Iterable[Row]) -> str:
     """Return the sha256 that a data set of these rows has: of their JSON Lines."""
     digest = hashlib.sha256()

@@ -16,7 +16,8 @@ from reflectory.training import (
     read_dataset,
     write_dataset,
 )
-from reflectory.training.dataset import ROWS_FILE, encode_rows, rows_sha256
+from reflectory.training.dataset import ROWS_FILE, rows_sha256
+from reflectory.training.dataset_columns import encode_row
 from reflectory.training.rows import assistant
 
 
@@ -101,14 +102,14 @@ def test_equal_rows_are_equal_bytes(tmp_path):
         (b"{oops", "line 2"),
         (b"{}", "prompt"),
         (
-            json.dumps({**json.loads(encode_rows([row()])), "surprise": 1}).encode(),
+            json.dumps({**json.loads(encode_row(row())), "surprise": 1}).encode(),
             "no such field",
         ),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, complaint):
     file = tmp_path / "rows.jsonl"
-    file.write_bytes(encode_rows([row()]) + line + b"\n")
+    file.write_bytes(encode_row(row()) + line + b"\n")
     with pytest.raises(DatasetError, match="line 2") as caught:
         read_dataset(file)
     assert complaint in str(caught.value)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reflectory.errors import UserError
-from reflectory.evaluation.metrics.domains import by_domain, generalisation
+from reflectory.evaluation.metrics.domains import generalisation
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -50,9 +50,3 @@ def test_how_many_answers_a_domain_has_does_not_matter(values, times):
 def test_what_gives_no_score_is_an_error(values, trained, message):
     with pytest.raises(UserError, match=message):
         generalisation(values, trained=trained)
-
-
-def test_values_are_sorted_by_domain():
-    assert by_domain([1, 0, 0.5], ["b", "a", "b"]) == {"b": [1.0, 0.5], "a": [0.0]}
-    with pytest.raises(UserError, match="2 values and 1 domains"):
-        by_domain([1, 0], ["a"])

@@ -37,27 +37,6 @@ class Generalisation(Record):
         return None if self.trained is None else self.trained - self.score
 
 
-def by_domain(values: Sequence[float], domains: Sequence[str]) -> dict[str, list[float]]:
-    """Return the values of answers by domain, in the order in which domains occur.
-
-    Args:
-        values: A metric, one value per answer.
-        domains: The domain of each answer.
-
-    Raises:
-        UserError: The numbers differ.
-    """
-    if len(values) != len(domains):
-        raise UserError(
-            f"{len(values)} values and {len(domains)} domains",
-            hint="name the domain of every answer",
-        )
-    found: dict[str, list[float]] = {}
-    for value, domain in zip(values, domains, strict=True):
-        found.setdefault(domain, []).append(float(value))
-    return found
-
-
 def generalisation(
     values: Mapping[str, Sequence[float]], *, trained: Collection[str] = ()
 ) -> Generalisation:
