@@ -11,7 +11,7 @@ from reflectory.cluster.said import describe_error, error_from
 from reflectory.config import BudgetConfig
 from reflectory.errors import ReflectoryError
 from reflectory.models.prices import Price, PriceList
-from reflectory.runs.budget import Ledger, Spent, _Held
+from reflectory.runs.budget import Held, Ledger, Spent
 
 
 class LedgerDoor(Protocol):
@@ -41,7 +41,7 @@ class LedgerKeeper:
 
     def __init__(self, limits: BudgetConfig, before: Spent) -> None:
         self._ledger = Ledger(limits, before=before)
-        self._held: dict[tuple[str, int], _Held] = {}
+        self._held: dict[tuple[str, int], Held] = {}
         self._gone: set[str] = set()
 
     async def reserve(
@@ -91,7 +91,7 @@ class SharedLedger(Ledger):
         self._numbers = count()
         self._mine: dict[int, int] = {}
 
-    async def reserve(self, tokens: int, cost: float | None) -> _Held:
+    async def reserve(self, tokens: int, cost: float | None) -> Held:
         """Wait until a call fits beside those of all workers.
 
         Raises:
@@ -107,11 +107,11 @@ class SharedLedger(Ledger):
             raise
         if refused is not None:
             raise error_from(refused)
-        held = _Held(1, tokens, cost or 0.0)
+        held = Held(1, tokens, cost or 0.0)
         self._mine[id(held)] = number
         return held
 
-    def settle(self, held: _Held, *, tokens: int, cost: float | None) -> None:
+    def settle(self, held: Held, *, tokens: int, cost: float | None) -> None:
         """Tell the keeper what a call did use."""
         self._door.settle(self._worker, self._mine.pop(id(held)), tokens, cost)
 

@@ -17,15 +17,9 @@ from typing import NoReturn
 
 from reflectory.config import BudgetConfig
 from reflectory.errors import BudgetSpent
-from reflectory.models.prices import Price, PriceList
-from reflectory.models.protocol import Completion, Model, Request, ScoreRequest, Scores, Usage
-from reflectory.models.wrapping import WrappedModel
+from reflectory.models.prices import PriceList
+from reflectory.models.protocol import Model
 from reflectory.types import Record
-
-_TEMPLATE_TOKENS = 8
-"""Tokens that a chat template puts around one message, roughly."""
-_KEPT_COUNTS = 1024
-"""Texts whose tokens are remembered; prompts repeat the same documents."""
 
 
 class Spent(Record):
@@ -52,7 +46,7 @@ class Spent(Record):
 
 
 @dataclass
-class _Held:
+class Held:
     """What a call may use at most, or all calls in flight together."""
 
     calls: int = 0
@@ -87,7 +81,7 @@ class Ledger:
         self._clock = clock
         self._began = clock()
         self._spent = before or Spent()
-        self._held = _Held()
+        self._held = Held()
         self._lock = threading.Lock()
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
@@ -98,6 +92,8 @@ class Ledger:
 
     def around(self, model: Model) -> Model:
         """Return the model behind this ledger, or the model itself where there is no limit."""
+        from reflectory.runs.budgeted_model import BudgetedModel  # which needs this module
+
         return BudgetedModel(model, self) if self.limits.limits else model
 
     def spent(self) -> Spent:
@@ -113,7 +109,7 @@ class Ledger:
             for name, limit in self.limits.limits.items()
         }
 
-    async def reserve(self, tokens: int, cost: float | None) -> _Held:
+    async def reserve(self, tokens: int, cost: float | None) -> Held:
         """Wait until a call fits that uses at most so much, and hold it.
 
         Args:
@@ -123,7 +119,7 @@ class Ledger:
         Raises:
             BudgetSpent: It does not fit, and no call is in flight that might leave something.
         """
-        want = _Held(1, tokens, cost or 0.0)
+        want = Held(1, tokens, cost or 0.0)
         first = True
         while True:
             with self._lock:
@@ -143,7 +139,7 @@ class Ledger:
             first = False
             await self._wait(place)
 
-    def settle(self, held: _Held, *, tokens: int, cost: float | None) -> None:
+    def settle(self, held: Held, *, tokens: int, cost: float | None) -> None:
         """Put what a call did use in the place of what it held.
 
         Args:
@@ -174,7 +170,7 @@ class Ledger:
                     self._wake()
             raise
 
-    def _hold(self, what: _Held, sign: int) -> None:
+    def _hold(self, what: Held, sign: int) -> None:
         self._held.calls += sign * what.calls
         self._held.tokens += sign * what.tokens
         self._held.cost += sign * what.cost
@@ -185,7 +181,7 @@ class Ledger:
         seconds = self._spent.seconds + self._clock() - self._began
         return self._spent.model_copy(update={"seconds": seconds})
 
-    def _refused(self, want: _Held) -> str:
+    def _refused(self, want: Held) -> str:
         """Return the limit that a call might pass, in the field's name; empty when it fits."""
         now, held, limits = self._now(), self._held, self.limits
         cost = (now.cost or 0.0) + held.cost + want.cost
@@ -199,7 +195,7 @@ class Ledger:
             return "hours"
         return ""
 
-    def _refuse(self, name: str, want: _Held) -> NoReturn:
+    def _refuse(self, name: str, want: Held) -> NoReturn:
         limit = self.limits.limits[name]
         more = {
             "calls": "",
@@ -228,113 +224,6 @@ class Ledger:
 def _turn(place: asyncio.Future[None]) -> None:
     if not place.done():  # Else it was cancelled, and that call gives the turn on.
         place.set_result(None)
-
-
-class BudgetedModel(WrappedModel):
-    """A model that is asked only as far as the budget goes.
-
-    Args:
-        model: What answers; left open by :meth:`aclose` of this one.
-        ledger: Shared by all models of a run.
-    """
-
-    def __init__(self, model: Model, ledger: Ledger) -> None:
-        super().__init__(model)
-        self._ledger = ledger
-        self._counts: dict[str, int] = {}
-        self._factor = 1.0
-
-    @property
-    def _price(self) -> Price | None:
-        return self._ledger.prices.of(self.inner.fingerprint)
-
-    async def complete(self, request: Request) -> Completion:
-        """Continue the prompt of ``request``, if the budget has room for it.
-
-        Raises:
-            BudgetSpent: It has not.
-        """
-        prompt, held = await self._reserve(request, request.sampling.max_tokens)
-        try:
-            answer = await self.inner.complete(request)
-        except BaseException as error:
-            self._settle_failed(held, prompt, error)
-            raise
-        self._settle(held, prompt, self._used(answer.usage, request, answer.text))
-        return answer
-
-    async def score(self, request: ScoreRequest) -> Scores:
-        """Return the log-likelihoods of ``request``, if the budget has room for it.
-
-        Raises:
-            BudgetSpent: It has not.
-        """
-        prompt, held = await self._reserve(request, 0)
-        try:
-            scores = await self.inner.score(request)
-        except BaseException as error:
-            self._settle_failed(held, prompt, error)
-            raise
-        self._settle(held, prompt, self._used(scores.usage, request, ""))
-        return scores
-
-    async def aclose(self) -> None:
-        """Close the model: the cache in front of this one hands that on."""
-        await self.inner.aclose()
-
-    async def _reserve(self, request: Request | ScoreRequest, written: int) -> tuple[int, _Held]:
-        """Return the tokens of the prompt, as far as a limit needs them, and what is held."""
-        if not self._ledger.counts_tokens:
-            return 0, await self._ledger.reserve(0, None)
-        prompt = int(self._prompt_tokens(request) * self._factor) + 1
-        price = self._price
-        most = Usage(prompt_tokens=prompt, completion_tokens=written)
-        cost = None if price is None else price.of(most)
-        return prompt, await self._ledger.reserve(prompt + written, cost)
-
-    def _used(self, usage: Usage, request: Request | ScoreRequest, text: str) -> Usage:
-        """Return what a call used: what was reported, or what is counted where nothing was."""
-        if usage.prompt_tokens or usage.completion_tokens:
-            return usage
-        prompt = self._prompt_tokens(request)
-        return Usage(prompt_tokens=prompt, completion_tokens=self._count(text))
-
-    def _settle(self, held: _Held, prompt: int, used: Usage) -> None:
-        price = self._price
-        self._ledger.settle(
-            held,
-            tokens=used.prompt_tokens + used.completion_tokens,
-            cost=None if price is None else price.of(used),
-        )
-        if prompt:
-            # Where tokens are only estimated, the next estimates learn from the worst one.
-            self._factor = max(self._factor, self._factor * used.prompt_tokens / prompt)
-
-    def _settle_failed(self, held: _Held, prompt: int, error: BaseException) -> None:
-        """Count a call that gave nothing; a server that was hung up on has read the prompt."""
-        cancelled = isinstance(error, asyncio.CancelledError)
-        used = Usage(prompt_tokens=prompt if cancelled else 0)
-        price = self._price
-        cost = None if price is None else price.of(used)
-        self._ledger.settle(held, tokens=used.prompt_tokens, cost=cost)
-
-    def _prompt_tokens(self, request: Request | ScoreRequest) -> int:
-        """Return how many tokens a call reads, as far as that is known beforehand."""
-        texts = [segment.text for segment in request.segments]
-        if isinstance(request, ScoreRequest):
-            texts += request.continuations
-        else:
-            texts.append(request.prefill)
-        return sum(map(self._count, texts)) + _TEMPLATE_TOKENS * len(request.segments)
-
-    def _count(self, text: str) -> int:
-        if not text:
-            return 0
-        if text not in self._counts:
-            if len(self._counts) >= _KEPT_COUNTS:
-                self._counts.clear()
-            self._counts[text] = self.inner.count_tokens(text)
-        return self._counts[text]
 
 
 def said_of(name: str, amount: float) -> str:

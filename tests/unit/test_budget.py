@@ -18,7 +18,8 @@ from reflectory.models.protocol import (
     ScoreRequest,
     Segment,
 )
-from reflectory.runs.budget import BudgetedModel, Ledger, Spent
+from reflectory.runs.budget import Ledger, Spent
+from reflectory.runs.budgeted_model import BudgetedModel
 from reflectory.testing.conformance import check_model
 from reflectory.testing.models import ScriptedModel
 from reflectory.testing.tiny import tiny_model

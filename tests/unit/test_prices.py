@@ -11,7 +11,8 @@ from reflectory.errors import UserError
 from reflectory.models import prices
 from reflectory.models.prices import FREE, Price, PriceList
 from reflectory.models.protocol import Usage
-from reflectory.runs.budget import BudgetedModel, Ledger
+from reflectory.runs.budget import Ledger
+from reflectory.runs.budgeted_model import BudgetedModel
 from reflectory.testing.models import ScriptedModel
 
 
