@@ -20,63 +20,14 @@ from typing import Any
 from reflectory.errors import IntegrityError, StorageError
 from reflectory.runs.call_reading import CALL_COLUMNS, check_call, check_stored_segments
 from reflectory.runs.call_records import CacheStats, CallTotals, RecordedCall
+from reflectory.runs.call_tables import ADDITIONS, MADE, SCHEMA_VERSION, SCRIPT
 from reflectory.runs.database import database_errors, open_database, synchronise, transaction
 
-SCHEMA_VERSION = 1
 _APPLICATION = 0x52464C43  # the letters RFLC
 _REMEDY = (
     "move the file aside and start again; finished trajectories are kept, "
     "and only the calls of unfinished loops are made again"
 )
-_SCRIPT = """
-CREATE TABLE segments (
-    id INTEGER PRIMARY KEY,
-    hash BLOB NOT NULL UNIQUE,
-    text TEXT NOT NULL
-);
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    role TEXT NOT NULL,
-    model TEXT NOT NULL,
-    request TEXT NOT NULL,
-    response TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    reused_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL,
-    created REAL NOT NULL
-)
-"""
-_ADDITIONS = (
-    """
-CREATE TABLE IF NOT EXISTS pruned (
-    role TEXT NOT NULL,
-    model TEXT NOT NULL,
-    calls INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    reused_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL,
-    PRIMARY KEY (role, model)
-) WITHOUT ROWID
-""",
-    "CREATE TABLE IF NOT EXISTS lent (key TEXT PRIMARY KEY) WITHOUT ROWID",
-)
-"""Tables that came later: the sums of calls that were pruned, and the keys of those that another
-run made. Files without them get them, and versions that do not know them work on."""
-_MADE = """
-    SELECT CAST(role AS TEXT) AS role, CAST(model AS TEXT) AS model, 1 AS calls, prompt_tokens,
-    reused_tokens, completion_tokens, seconds
-    FROM calls WHERE key NOT IN (SELECT key FROM lent)
-    UNION ALL
-    SELECT CAST(role AS TEXT), CAST(model AS TEXT), calls, prompt_tokens, reused_tokens,
-    completion_tokens, seconds
-    FROM pruned
-"""
-"""Every call that was ever made here, those that were pruned included: what they cost is
-spent."""
 _PAGE = 100
 """Calls that :meth:`CallCache.iterate` holds in memory at a time."""
 
@@ -110,11 +61,11 @@ class CallCache:
             self.path,
             application=_APPLICATION,
             version=SCHEMA_VERSION,
-            script=_SCRIPT,
+            script=SCRIPT,
             remedy=_REMEDY,
         )
         with self._use() as connection:
-            for statement in _ADDITIONS:
+            for statement in ADDITIONS:
                 connection.execute(statement)
 
     @contextmanager
@@ -161,7 +112,8 @@ class CallCache:
             return found
         found = self._shared.get(key)
         if found is not None:
-            self._keep(key, kind, role, model, request, found, 0.0, lent=True)
+            call = RecordedCall(key, kind, role, model, request, found, 0.0, time.time())
+            self._keep(call, lent=True)
         return found
 
     def put(
@@ -196,60 +148,42 @@ class CallCache:
                 recorded before stays valid.
             IntegrityError: The file is damaged.
         """
-        is_new = self._keep(key, kind, role, model, request, response, seconds)
+        call = RecordedCall(key, kind, role, model, request, response, seconds, time.time())
+        is_new = self._keep(call)
         if is_new and self._shared is not None:
-            self._shared.put(
-                key,
-                kind=kind,
-                role=role,
-                model=model,
-                request=request,
-                response=response,
-                seconds=seconds,
-            )
+            self._shared._keep(call)
         return is_new
 
-    def _keep(
-        self,
-        key: str,
-        kind: str,
-        role: str,
-        model: str,
-        request: Mapping[str, Any],
-        response: Mapping[str, Any],
-        seconds: float,
-        *,
-        lent: bool = False,
-    ) -> bool:
+    def _keep(self, call: RecordedCall, *, lent: bool = False) -> bool:
         """Write a call into this file, unless it is there; ``lent`` when another run made it."""
-        usage = response.get("usage", {})
+        usage = call.response.get("usage", {})
         with self._use() as connection, transaction(connection):
-            if connection.execute("SELECT 1 FROM calls WHERE key = ?", (key,)).fetchone():
+            if connection.execute("SELECT 1 FROM calls WHERE key = ?", (call.key,)).fetchone():
                 return False
             segments = [
                 {**part, "text": self._segment_id(connection, part["text"])}
-                for part in request["segments"]
+                for part in call.request["segments"]
             ]
             connection.execute(
                 "INSERT INTO calls (key, kind, role, model, request, response, prompt_tokens,"
                 " reused_tokens, completion_tokens, seconds, created)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    key,
-                    kind,
-                    role,
-                    model,
-                    json.dumps({**request, "segments": segments}, ensure_ascii=False),
-                    json.dumps(response, ensure_ascii=False),
+                    call.key,
+                    call.kind,
+                    call.role,
+                    call.model,
+                    json.dumps({**call.request, "segments": segments}, ensure_ascii=False),
+                    json.dumps(call.response, ensure_ascii=False),
                     usage.get("prompt_tokens", 0),
                     usage.get("reused_tokens", 0),
                     usage.get("completion_tokens", 0),
-                    seconds,
-                    time.time(),
+                    call.seconds,
+                    call.created,
                 ),
             )
             if lent:
-                connection.execute("INSERT OR IGNORE INTO lent (key) VALUES (?)", (key,))
+                connection.execute("INSERT OR IGNORE INTO lent (key) VALUES (?)", (call.key,))
         return True
 
     @staticmethod
@@ -282,7 +216,7 @@ class CallCache:
         with self._use() as connection:
             rows = connection.execute(
                 "SELECT role, sum(calls), sum(prompt_tokens), sum(reused_tokens),"
-                f" sum(completion_tokens), sum(seconds) FROM ({_MADE}) GROUP BY role ORDER BY role"
+                f" sum(completion_tokens), sum(seconds) FROM ({MADE}) GROUP BY role ORDER BY role"
             ).fetchall()
             segments = connection.execute("SELECT count(*) FROM segments").fetchone()[0]
         roles = {role: CallTotals(*sums) for role, *sums in rows}
@@ -294,7 +228,7 @@ class CallCache:
         with self._use() as connection:
             rows = connection.execute(
                 "SELECT model, sum(calls), sum(prompt_tokens), sum(reused_tokens),"
-                f" sum(completion_tokens), sum(seconds) FROM ({_MADE})"
+                f" sum(completion_tokens), sum(seconds) FROM ({MADE})"
                 " GROUP BY model ORDER BY model"
             ).fetchall()
         return {model: CallTotals(*sums) for model, *sums in rows}

@@ -26,8 +26,8 @@ class RecordedCall:
     kind: str
     role: str
     model: str
-    request: dict[str, Any]
-    response: dict[str, Any]
+    request: Mapping[str, Any]
+    response: Mapping[str, Any]
     seconds: float
     created: float
 
