@@ -7,7 +7,7 @@ with any colour vision can tell apart; nothing rests on colour alone.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,8 @@ OTHERS = (BLUE, "#009e73", "#cc79a7", "#56b4e9", "#8c6d1f", "#555555", "#332288"
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
 """Marks beside the colours; the reference contender has the disc."""
 
+MOST_NAMED = 15
+"""Above so many iterations only some of them are named."""
 _LABEL_COLUMNS = 26
 
 
@@ -84,6 +86,26 @@ def whole_numbers(ax: Axes, axis: str = "x") -> None:
 
     chosen = ax.xaxis if axis == "x" else ax.yaxis
     chosen.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+
+def name_iterations(ax: Axes, names: Mapping[int, str], *, named: str, unnamed: str) -> None:
+    """Name the iterations along the x-axis of values in [0, 1]; of very many only some.
+
+    Args:
+        ax: Where they are drawn.
+        names: What stands below each iteration, by its number; not empty.
+        named: Label of the axis where all are named.
+        unnamed: Label of the axis where they are not.
+    """
+    last = max(names)
+    if last < MOST_NAMED:
+        ax.set_xticks(list(names), labels=list(names.values()))
+        ax.set_xlabel(named)
+    else:
+        whole_numbers(ax)
+        ax.set_xlabel(unnamed)
+    ax.set_xlim(-0.5, last + 0.5)
+    ax.set_ylim(0.0, 1.0)
 
 
 def wrapped(name: str, columns: int = _LABEL_COLUMNS) -> str:

@@ -20,6 +20,7 @@ from reflectory.report.axes import (
     GREY,
     INK,
     MARKERS,
+    MOST_NAMED,
     ORANGE,
     OTHERS,
     count_above,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BAR = 0.62
-_NAMED = 15
-"""Most iterations whose numbers are written out."""
 _MARKED = 12
 """Most attempts that are marked on a curve."""
 
@@ -62,7 +61,7 @@ def plot_turning(points: Sequence[TurningPoint], *, ax: Axes | None = None) -> A
     fell = ax.bar(at, [-n for n in down], _BAR, color="white", edgecolor=BLUE, label="turned wrong")
     for bar in fell:
         bar.set_hatch("///")
-    for t, right, wrong in zip(at, up, down, strict=True) if len(at) <= _NAMED else ():
+    for t, right, wrong in zip(at, up, down, strict=True) if len(at) <= MOST_NAMED else ():
         count_above(ax, t, right, f"{right}", colour=ORANGE)
         count_above(ax, t, -wrong, f"{wrong}", colour=BLUE, below=True)
     ax.axhline(0.0, color=INK, linewidth=0.8)
@@ -70,7 +69,7 @@ def plot_turning(points: Sequence[TurningPoint], *, ax: Axes | None = None) -> A
     ax.set_xlim(min(at) - 0.8, max(at) + 0.8)
     whole_numbers(ax, "y")
     ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-    if len(at) <= _NAMED:
+    if len(at) <= MOST_NAMED:
         ax.set_xticks(at, labels=[f"{p.iteration}\n({p.reached})" for p in turned])
         ax.set_xlabel("iteration t (loops that reached it)")
     else:

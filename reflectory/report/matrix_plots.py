@@ -14,6 +14,7 @@ from reflectory.report.axes import (
     OTHERS,
     count_above,
     legend_below,
+    name_iterations,
     new_axes,
     note,
     plain,
@@ -22,8 +23,6 @@ from reflectory.report.axes import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_MANY = 15  # above so many iterations only some of them are named
 
 
 def plot_levels(report: MatrixReport, *, ax: Axes | None = None) -> Axes:
@@ -63,14 +62,8 @@ def plot_levels(report: MatrixReport, *, ax: Axes | None = None) -> Axes:
             capsize=2.5,
         )
     reached = [max(level.counts[t] for level in report.levels) for t in range(longest)]
-    if longest <= _MANY:
-        ax.set_xticks(range(longest), labels=[f"{t}\n({n})" for t, n in enumerate(reached)])
-        ax.set_xlabel("iteration t (loops that got so far)")
-    else:
-        whole_numbers(ax)
-        ax.set_xlabel("iteration t")
-    ax.set_xlim(-0.5, longest - 0.5)
-    ax.set_ylim(0.0, 1.0)
+    names = {t: f"{t}\n({n})" for t, n in enumerate(reached)}
+    name_iterations(ax, names, named="iteration t (loops that got so far)", unnamed="iteration t")
     ax.set_ylabel("alignment A[j,t],\nmean and standard deviation")
     legend_below(ax)
     return ax

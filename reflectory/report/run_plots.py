@@ -20,10 +20,10 @@ from reflectory.report.axes import (
     ORANGE,
     PALE,
     legend_below,
+    name_iterations,
     new_axes,
     note,
     plain,
-    whole_numbers,
     wrapped,
 )
 
@@ -80,14 +80,8 @@ def plot_grades(trajectories: Iterable[Trajectory], *, ax: Axes | None = None) -
         )
     label = "mean" if len(grades) > 1 else "grade"
     ax.plot(at[known], means[known], "o-", color=ORANGE, linewidth=2.2, label=label, zorder=3)
-    if columns <= _NAMED:
-        ax.set_xticks(at, labels=[f"{t}\n({n})" for t, n in enumerate(counts)])
-        ax.set_xlabel("reflections t (loops with a grade)")
-    else:
-        whole_numbers(ax)
-        ax.set_xlabel("reflections t")
-    ax.set_xlim(-0.5, columns - 0.5)
-    ax.set_ylim(0.0, 1.0)
+    names = {t: f"{t}\n({n})" for t, n in enumerate(counts)}
+    name_iterations(ax, names, named="reflections t (loops with a grade)", unnamed="reflections t")
     ax.set_ylabel("grade of the response G[t]")
     legend_below(ax, columns=3)
     return ax

@@ -16,6 +16,7 @@ from reflectory.report.axes import (
     ORANGE,
     OTHERS,
     legend_below,
+    name_iterations,
     new_axes,
     note,
     plain,
@@ -28,7 +29,6 @@ from reflectory.training.lineage import AdapterManifest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MANY = 15  # above so many iterations only some of them are named
 _BINS = 24
 _SMOOTH = 0.9  # weight of the steps before, from so many steps on
 _NOISY = 40
@@ -72,15 +72,13 @@ def plot_grades(
             elinewidth=1.0,
             capsize=2.5,
         )
-    last = known[-1][0]
-    if last < _MANY:
-        ax.set_xticks([t for t, _ in known], labels=[f"R_{t}\n({s.count})" for t, s in known])
-        ax.set_xlabel("response (loops that got so far)")
-    else:
-        whole_numbers(ax)
-        ax.set_xlabel("response after t reflections")
-    ax.set_xlim(-0.5, last + 0.5)
-    ax.set_ylim(0.0, 1.0)
+    names = {t: f"R_{t}\n({s.count})" for t, s in known}
+    name_iterations(
+        ax,
+        names,
+        named="response (loops that got so far)",
+        unnamed="response after t reflections",
+    )
     ax.set_ylabel("mean and standard deviation")
     legend_below(ax)
     return ax
