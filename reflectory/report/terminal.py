@@ -26,7 +26,8 @@ from rich.text import Text
 
 from reflectory.alignment import AlignmentMatrix, CellStatus
 from reflectory.report.cleaning import clean
-from reflectory.types import Flag, Response, Trajectory
+from reflectory.report.reading.words import FLAGS, failure_words
+from reflectory.types import Response, Trajectory
 
 Score = float | int | None
 
@@ -41,12 +42,6 @@ _SIXTEEN = (
     Style(color="bright_white", bgcolor="red"),
 )
 _CELL = 6  # columns of the terminal that a cell takes
-
-_FLAGS = {
-    Flag.CONSTANT_JUDGE: "the judge gave every answer the same score, so convergence means nothing",
-    Flag.UNGRADED: "more than a fifth of what should have been graded could not be",
-    Flag.NO_CONTEXT: "nothing was retrieved, the student answered from memory",
-}
 
 
 def matrix_table(matrix: AlignmentMatrix) -> RenderableType:
@@ -68,7 +63,7 @@ def trajectory_summary(trajectory: Trajectory) -> RenderableType:
     """
     parts: list[RenderableType] = [_labelled("instruction", trajectory.instruction)]
     if trajectory.error is not None:
-        parts.append(_labelled("failed", _failure_words(trajectory), style="bold red"))
+        parts.append(_labelled("failed", failure_words(trajectory.error), style="bold red"))
     if trajectory.responses:
         parts += [_Responses(trajectory), _grades(trajectory), *_evidence_lines(trajectory)]
     parts += [_labelled("ended by", _stop_words(trajectory)), *_flag_lines(trajectory)]
@@ -260,14 +255,9 @@ def _stop_words(trajectory: Trajectory) -> str:
     return f"{stop.rule} after {stop.iterations} iteration{plural} ({verdict}){detail}"
 
 
-def _failure_words(trajectory: Trajectory) -> str:
-    error = trajectory.error
-    return "" if error is None else f"{error.step}: {error.kind}: {error.message}"
-
-
 def _flag_lines(trajectory: Trajectory) -> Iterator[Text]:
     for flag in trajectory.flags:
-        yield _labelled(f"look twice [{flag.value}]", _FLAGS[flag], style="bold yellow")
+        yield _labelled(f"look twice [{flag.value}]", FLAGS[flag], style="bold yellow")
 
 
 def _labelled(label: str, words: str, *, style: str = "bold") -> Text:

@@ -230,7 +230,7 @@ def test_summary_of_a_loop_without_reflection() -> None:
 def test_summary_of_a_failed_loop() -> None:
     error = Failure(step="respond", kind="BackendError", message="the server is gone")
     text = shown(trajectory_summary(trajectory(responses=(), chosen=0, stop=None, error=error)))
-    assert "failed: respond: BackendError: the server is gone" in text
+    assert "failed: BackendError in the step respond: the server is gone" in text
     assert "did not finish" in text
 
 
