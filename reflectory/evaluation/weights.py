@@ -7,9 +7,10 @@ has constraints; and a question that lacks what a metric needs has no part in it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from reflectory.errors import UserError
+from reflectory.evaluation.metrics.metric import Metric
 from reflectory.evaluation.metrics.registry import METRICS
 from reflectory.evaluation.set_rows import EvaluationItem, EvaluationQuestion
 
@@ -21,22 +22,27 @@ BY_INSTRUCTION = frozenset({"strict_instruction", "loose_instruction"})
 
 
 def weights_of(
-    questions: Sequence[EvaluationQuestion | EvaluationItem], metrics: Sequence[str]
+    questions: Sequence[EvaluationQuestion | EvaluationItem],
+    metrics: Sequence[str],
+    *,
+    alone: Collection[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Return the weights of the metrics that do not weigh every question the same.
 
     Args:
         questions: Of the evaluation.
         metrics: Names of what is measured.
+        alone: Ids of the questions that are answered without documents, so that nothing can
+            be looked up in any.
 
     Raises:
         UserError: A metric says nothing of any question.
     """
     found = {}
     for name in metrics:
-        own = {question.id: _weight(name, question) for question in questions}
+        own = {q.id: _weight(name, q, alone=q.id in alone) for q in questions}
         if not any(own.values()):
-            needs = "references" if METRICS[name].needs_references else "constraints"
+            needs = _needs(METRICS[name])
             raise UserError(
                 f"the metric {name} needs {needs}, and no question of the set has any",
                 hint="choose other metrics, with evaluation.metrics, primary and right",
@@ -46,8 +52,17 @@ def weights_of(
     return found
 
 
-def _weight(name: str, question: EvaluationQuestion | EvaluationItem) -> float:
-    if not METRICS[name].defined(question.references, question.constraints):
+def _needs(metric: Metric) -> str:
+    if metric.needs_verifier:
+        return "documents"
+    return "references" if metric.needs_references else "constraints"
+
+
+def _weight(name: str, question: EvaluationQuestion | EvaluationItem, *, alone: bool) -> float:
+    metric = METRICS[name]
+    if alone and metric.needs_verifier:
+        return 0.0
+    if not metric.defined(question.references, question.constraints):
         return 0.0
     return float(len(question.constraints)) if name in BY_INSTRUCTION else 1.0
 

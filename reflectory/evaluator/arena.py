@@ -102,7 +102,7 @@ class Arena:
         self.settings = settings
         self.prompts: PromptSet = with_contenders(parts.prompts)
         self.fingerprints = parts.fingerprints()
-        self._alone = alone
+        self.alone = alone
         self._alone_prompts = alone_prompts(self.prompts, parts.config)
         self._alone_parts = alone_parts(parts, self._alone_prompts)
         self._calls = calls
@@ -129,7 +129,7 @@ class Arena:
         Raises:
             UserError: A question has nothing to be answered from.
         """
-        reading = [q for q in questions if q.id not in self._alone]
+        reading = [q for q in questions if q.id not in self.alone]
         contexts = {item.id: item.context for item in await self._contexts(reading)}
         return [
             EvaluationItem(
@@ -162,11 +162,11 @@ class Arena:
 
     def parts_of(self, question: str) -> Parts:
         """Return the live objects for a question: with documents, or those without."""
-        return self._alone_parts if question in self._alone else self.parts
+        return self._alone_parts if question in self.alone else self.parts
 
     def prompts_of(self, question: str) -> PromptSet:
         """Return the prompts for a question: with documents, or those without."""
-        return self._alone_prompts if question in self._alone else self.prompts
+        return self._alone_prompts if question in self.alone else self.prompts
 
     def task(
         self, item: HeldOutItem, budget: Budget | None, record: Callable[[Trajectory], None]

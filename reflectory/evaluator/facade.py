@@ -210,7 +210,8 @@ class Evaluator:
         settings = self.settings.fitted(
             references=any(q.references for q in rows), constraints=any(q.constraints for q in rows)
         )
-        weights_of(rows, settings.measured)
+        alone = answered_alone(questions, settings, self._named_documents)
+        weights_of(rows, settings.measured, alone=alone)
         return settings
 
     @property

@@ -50,7 +50,7 @@ async def report_of(
         own_grader: Whether the judge was handed over in Python.
     """
     settings, parts = arena.settings, arena.parts
-    weights = weights_of(items, settings.measured)
+    weights = weights_of(items, settings.measured, alone=arena.alone)
     sheet = ScoreSheet(items, settings.measured, weights)
     await sheet.measure(answers, embedder=parts.embedder, verifier=parts.verifier)
     tables = tables_of(contenders, items, answers, budgets, sheet, settings.budgets)
@@ -84,7 +84,10 @@ async def report_of(
         config=directory.config.model_dump(mode="json"),
         environment=_environment(manifest),
         seconds=_seconds(manifest),
-        warnings=tuple(_warnings(items, answers, tables)),
+        warnings=(
+            *_partly(settings.primary, weights),
+            *_warnings(items, answers, tables),
+        ),
     )
 
 
@@ -138,6 +141,17 @@ def _seconds(manifest: Manifest) -> float:
         for s in manifest.sessions
     )
     return round(sum(span.total_seconds() for span in spans), 1)
+
+
+def _partly(primary: str, weights: Weights) -> list[str]:
+    """Return a warning where claims rest on some of the questions."""
+    own = weights.get(primary, {})
+    measured = sum(value > 0.0 for value in own.values())
+    if measured == len(own):
+        return []
+    return [
+        f"claims rest on {primary}, which says something of {measured} of {len(own)} questions only"
+    ]
 
 
 def _warnings(items: Sequence[EvaluationItem], answers: Answers, tables: Tables) -> list[str]:

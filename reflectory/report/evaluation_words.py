@@ -261,16 +261,16 @@ def warnings_of(report: EvaluationReport) -> list[str]:
 
 def weighing(report: EvaluationReport) -> str:
     """Return how questions weigh in the means, where not all weigh the same; else nothing."""
-    counted_in = {
-        name: sum(value > 0.0 for value in own.values()) for name, own in report.weights.items()
-    }
-    partly = [
-        f"{name} over {counted(n, 'question')}" for name, n in counted_in.items() if n < report.rows
-    ]
     by_number = [name for name in report.weights if name in BY_INSTRUCTION]
     said = [f"{listed(by_number)}: means over instructions."] if by_number else []
-    if partly:
-        said.append(f"Only {listed(partly)}: the others lack what is compared with.")
+    of_how_many: dict[int, list[str]] = {}
+    for name, own in report.weights.items():
+        of_how_many.setdefault(sum(value > 0.0 for value in own.values()), []).append(name)
+    said += [
+        f"{listed(names)}: over the {counted(count, 'question')} that can be measured so."
+        for count, names in of_how_many.items()
+        if count < report.rows
+    ]
     return " ".join(said)
 
 

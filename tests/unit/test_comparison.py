@@ -186,3 +186,33 @@ def test_an_adapter_that_helps_as_often_as_it_hurts_is_seldom_promoted():
         for _ in range(200)
     )
     assert promoted / 200 < 0.3
+
+
+def test_a_weight_of_two_is_the_mean_of_a_row_that_stands_twice():
+    old, new = [0.0, 1.0, 0.5], [1.0, 1.0, 0.0]
+    found = compare(old, new, weights=[2.0, 4.0, 6.0], resamples=500)
+    twice = compare([0.0, 1.0, 1.0, 0.5, 0.5, 0.5], [1.0, 1.0, 1.0, 0.0, 0.0, 0.0], resamples=500)
+    assert found.difference == pytest.approx(twice.difference)
+    assert (found.before, found.after) == pytest.approx((twice.before, twice.after))
+    assert (found.rows, found.better, found.worse) == (3, 1, 1)
+
+
+def test_the_interval_of_weighted_rows_is_that_of_ratios_of_sums():
+    random = np.random.default_rng(4)
+    difference, weights = random.normal(0.1, 1.0, 30), random.integers(1, 4, 30)
+    found = compare(np.zeros(30), difference, weights=weights, resamples=20_000, seed=1)
+    draws = random.integers(0, 30, (20_000, 30))
+    ratios = (difference * weights)[draws].sum(axis=1) / weights[draws].sum(axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+
+
+def test_equal_weights_change_nothing():
+    old, new = [0.0, 1.0, 0.5, 0.25], [1.0, 1.0, 0.0, 0.75]
+    assert compare(old, new, weights=[3.0] * 4, resamples=500) == compare(old, new, resamples=500)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
+def test_weights_that_do_not_fit_are_an_error(weights):
+    with pytest.raises(UserError, match="weights of the shape"):
+        compare([0.0, 1.0], [1.0, 1.0], weights=weights)

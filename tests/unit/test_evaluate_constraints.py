@@ -219,9 +219,11 @@ def test_sets_of_both_kinds_are_measured_each_by_its_own(tmp_path):
     assert set(row_of(report, "loop").means) == {*REFERENCE_METRICS, *CONSTRAINT_METRICS}
     bell, _, lamp, _ = row_of(report, "loop").answers
     assert "f1" in bell.values and "strict_prompt" not in bell.values
+    assert "groundedness" in bell.values and "groundedness" not in lamp.values
     assert "f1" not in lamp.values and lamp.values["strict_prompt"] == 1.0
     f1 = next(c for c in report.comparisons if c.metric == "f1")
     assert f1.result.rows == 2
+    assert "claims rest on f1, which says something of 2 of 4 questions only" in report.warnings
     # Turned right is said by exact match here, which says nothing of lamps.
     assert max(p.turned_right for p in report.turning) <= 2
 
@@ -230,6 +232,8 @@ def test_a_metric_that_nothing_in_the_set_allows_is_an_error(tmp_path):
     with pytest.raises(UserError, match="the metric bleu needs references") as caught:
         evaluate(tmp_path / "run", prompts(1), config(metrics=["bleu"]))
     assert "evaluation.metrics" in caught.value.hint
+    with pytest.raises(UserError, match="groundedness needs documents"):
+        evaluate(tmp_path / "run", prompts(1), config(metrics=["groundedness"]))
     with pytest.raises(UserError, match="loose_prompt needs constraints"):
         evaluator(settings=config(metrics=["loose_prompt"])).run(tmp_path / "other")
 
@@ -287,6 +291,7 @@ def test_command_page_and_comparison(tmp_path, monkeypatch, capfd):
     out = " ".join(capfd.readouterr().out.split())
     assert "claims rest on strict_prompt" in out
     assert "strict_instruction and loose_instruction: means over instructions." in out
+    assert "that can be measured so" not in out  # all questions have constraints
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "Demanded:" in page and "number words (3; at least)" in page
     assert 'id="anytime"' in page

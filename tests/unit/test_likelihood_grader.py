@@ -21,6 +21,7 @@ from reflectory.agents.graders.likelihood import (
     calibrate,
     measure,
     measure_together,
+    reason_for,
 )
 from reflectory.agents.student import answer_segments, context_segments
 from reflectory.errors import OutputError
@@ -295,3 +296,13 @@ def test_a_calibration_is_the_same_every_time() -> None:
     assert one == two
     assert one.names == SIGNALS
     assert one.model == "scripted"
+
+
+def test_without_documents_the_reason_does_not_speak_of_any():
+    task = GradingTask(question="Who built it?", answer="Anna Reis", rubric="", context=())
+    measured = {"repeated": 0.0, "type": 1.0, "information": 2.0, "support": 0.0}
+    assert reason_for(0.1, measured, task) == "It fits the question."
+    assert (
+        reason_for(0.9, {**measured, "information": -1.0}, task) == "It does not fit the question."
+    )
+    assert "repeats" in reason_for(0.1, {**measured, "repeated": 1.0}, task)
