@@ -6,9 +6,9 @@ import re
 from collections import Counter
 
 import pytest
+from browsing import ATTACK, assert_balanced
 from bs4 import BeautifulSoup
 from evaluations import FEW, attempts_of, make_report, questions_of, row_of, with_text
-from pages import ATTACK, assert_balanced
 
 from reflectory.errors import StorageError
 from reflectory.evaluation.held_out import HeldOutQuestion

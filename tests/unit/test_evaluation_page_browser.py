@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
+from browsing import ATTACK, browser, in_browser
 from bs4 import BeautifulSoup
 from evaluations import FEW, make_report, questions_of, with_text
-from pages import ATTACK, browser, in_browser
 
 from reflectory.evaluation.records import EvaluationReport
 from reflectory.report.evaluation_page import write_page

@@ -4,8 +4,8 @@ import re
 from itertools import pairwise
 
 import pytest
+from browsing import assert_balanced, browser, in_browser
 from bs4 import BeautifulSoup
-from pages import assert_balanced, browser, in_browser
 from pypdf import PdfReader
 from readable import everywhere, whole_trajectory
 from rich.console import Console

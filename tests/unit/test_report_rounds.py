@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from browsing import ATTACK
 from bs4 import BeautifulSoup
-from pages import ATTACK
 from report_rounds import add_round
 from reports import make_run
 

@@ -7,8 +7,8 @@ import re
 import tracemalloc
 
 import pytest
+from browsing import ATTACK, assert_balanced
 from bs4 import BeautifulSoup
-from pages import ATTACK, assert_balanced
 from reports import make_run, some, with_text
 
 from reflectory.cli.main import run_command
