@@ -1,4 +1,4 @@
-"""LangChain chat models: LangChain's own fakes, and a real client against a server on loopback."""
+"""LangChain chat models: LangChain's own fakes behind the protocol."""
 
 import asyncio
 import itertools
@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from chats import KEY, SEGMENTS, ask, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -17,44 +18,14 @@ from langchain_core.language_models.fake_chat_models import (
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
-from openai_server import running_server
 from pydantic import Field, SecretStr
 
 from reflectory.config import RemoteConfig
-from reflectory.errors import (
-    AccessRefused,
-    BackendError,
-    ConfigError,
-    ModelError,
-    ReflectoryError,
-    ServerUnavailable,
-    UnsupportedCapability,
-)
+from reflectory.errors import BackendError, ConfigError, ModelError, UnsupportedCapability
 from reflectory.models.langchain import LangChainModel
 from reflectory.models.messages import messages_of
-from reflectory.models.protocol import (
-    Model,
-    Request,
-    SamplingParameters,
-    ScoreRequest,
-    Segment,
-)
+from reflectory.models.protocol import Model, SamplingParameters, ScoreRequest, Segment
 from reflectory.models.provider_errors import redact, translate
-
-KEY = "sk-test-0123456789abcdef"
-SEGMENTS = (
-    Segment(text="You are a student.", speaker="system", shared=True),
-    Segment(text="The documents.", shared=True),
-    Segment(text="The question."),
-)
-
-
-def request(**changes) -> Request:
-    return Request(**{"segments": SEGMENTS, "role": "student.answer", **changes})
-
-
-def ask(model, **changes):
-    return asyncio.run(model.complete(request(**changes)))
 
 
 def said(*contents, **fields) -> LangChainModel:
@@ -230,17 +201,6 @@ def test_calls_from_several_threads_share_one_bound():
     assert chat_model.state == {"now": 0, "most": 2, "calls": 15}
 
 
-def test_a_server_never_has_more_calls_in_flight_than_allowed(server):
-    server.pause = 0.03
-    model = client(server, max_concurrency=4)
-
-    async def many():
-        return await asyncio.gather(*[model.complete(request(seed=n)) for n in range(14)])
-
-    assert [completion.text for completion in asyncio.run(many())] == ["Hello."] * 14
-    assert server.flight["most"] == 4 and len(server.seen) == 14
-
-
 def test_the_default_bound_is_sixteen():
     chat_model = counting()
     model = LangChainModel(chat_model)
@@ -352,84 +312,3 @@ def test_keys_are_cut_out_of_messages(text, lost):
 def test_an_error_of_ours_is_left_alone():
     own = ModelError("mine")
     assert translate(own, "model") is own
-
-
-@pytest.fixture
-def server():
-    with running_server() as running:
-        yield running
-
-
-def client(server, **options) -> LangChainModel:
-    chat_model = ChatOpenAI(model="served", base_url=server.url, api_key=KEY, max_retries=0)
-    return LangChainModel(chat_model, remote=RemoteConfig(backoff_s=0.001, **options))
-
-
-def test_a_real_client_completes(server):
-    completion = ask(
-        client(server), sampling=SamplingParameters(max_tokens=5, temperature=0.2), seed=11
-    )
-    assert (completion.text, completion.finish) == ("Hello.", "length")
-    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (9, 2)
-    (body,) = server.seen
-    assert [m["role"] for m in body["messages"]] == ["system", "user"]
-    assert (body["temperature"], body["seed"]) == (0.2, 11)
-    assert body["max_completion_tokens"] == 5 and "stop" not in body and "top_p" not in body
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "retryable"),
-    [
-        (401, AccessRefused, False),
-        (403, AccessRefused, False),
-        (404, AccessRefused, False),
-        (400, BackendError, False),
-        (500, BackendError, True),
-        (503, BackendError, True),
-    ],
-)
-def test_every_status_becomes_the_right_kind(server, status, kind, retryable):
-    server.reply = staticmethod(lambda body: (status, {}, f"refused, your key is {KEY}"))
-    with pytest.raises(ReflectoryError) as caught:
-        ask(client(server, retries=1))
-    assert type(caught.value) is kind
-    assert getattr(caught.value, "retryable", None) is retryable
-    assert KEY not in str(caught.value) and caught.value.hint
-    assert caught.value.__cause__ is None and caught.value.__suppress_context__
-    assert len(server.seen) == (2 if retryable else 1)
-
-
-def test_the_server_says_how_long_to_wait(server):
-    waits = iter([(429, {"Retry-After": "0.2"}, "slow down"), (200, {}, "Done.")])
-    server.reply = staticmethod(lambda body: next(waits))
-    started = time.monotonic()
-    assert ask(client(server)).text == "Done."
-    assert time.monotonic() - started >= 0.2
-    server.reply = staticmethod(lambda body: (429, {"Retry-After": "3600"}, "tomorrow"))
-    with pytest.raises(ServerUnavailable, match="tomorrow"):  # that is no pause any more
-        ask(client(server))
-
-
-def test_a_parameter_that_the_server_does_not_take_is_left_out(server):
-    def reply(body):
-        if "temperature" in body:
-            return 400, {}, "Unsupported value: 'temperature' does not support 0.0"
-        return 200, {}, "Fine."
-
-    server.reply = staticmethod(reply)
-    model = client(server)
-    assert ask(model).text == "Fine." and ask(model).text == "Fine."
-    assert ["temperature" in body for body in server.seen] == [True, False, False]
-
-
-def test_a_connection_of_a_loop_that_has_ended_is_replaced():
-    with running_server(protocol_version="HTTP/1.1") as server:  # it keeps connections
-        model = client(server)
-        assert [ask(model).text for _ in range(3)] == ["Hello."] * 3
-
-
-def test_a_server_that_is_not_there_is_a_retryable_failure(server):
-    gone = ChatOpenAI(model="m", base_url="http://127.0.0.1:9/v1", api_key=KEY, max_retries=0)
-    with pytest.raises(BackendError) as caught:
-        ask(LangChainModel(gone, remote=RemoteConfig(retries=1, backoff_s=0.001)))
-    assert caught.value.retryable and "reachable" in caught.value.hint

@@ -7,16 +7,17 @@ from html.parser import HTMLParser
 import pytest
 from evaluations import make_report
 from rich.console import Console
+from worlds import world_loop
 
 import reflectory
-from reflectory import AlignmentMatrix, ReflectiveLoop
+from reflectory import AlignmentMatrix
 from reflectory.errors import RunDirectoryError, UserError
 from reflectory.improvement.records import ImprovementResult, RoundRecord, StudentRecord
 from reflectory.planning import plan_run
 from reflectory.report.colours import orange
 from reflectory.report.matrix_html import matrix_html
 from reflectory.report.sheet import Grid, Sheet, sheet_html, sheet_text
-from reflectory.testing.world import ConstantEmbedder, SyntheticWorld
+from reflectory.testing.world import SyntheticWorld
 from reflectory.training import RowSet
 from reflectory.training.dataset import read_manifest, write_dataset
 from reflectory.training.rows import Message, Provenance, TrainingRow
@@ -75,15 +76,7 @@ def round_record(**changes: object) -> RoundRecord:
 
 @pytest.fixture
 def run(tmp_path):
-    world = SyntheticWorld(levels=3)
-    with ReflectiveLoop(
-        world.documents(),
-        teacher=world.teacher(),
-        student=world.student(),
-        grader=world.grader(),
-        embedder=ConstantEmbedder(),
-        config=world.config(max_iterations=2, epsilon=1e-6),
-    ) as loop:
+    with world_loop(SyntheticWorld(levels=3), max_iterations=2, epsilon=1e-6) as loop:
         list(loop.map([f"Explain one. {HOSTILE}", "Explain two."], output=tmp_path / "run"))
     return reflectory.open_run(tmp_path / "run")
 
