@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reflectory.alignment import AlignmentMatrix, CellStatus
 from reflectory.cli.progress_snapshot import LoopNow, Snapshot, Training
-from reflectory.cli.progress_time import Work
+from reflectory.cli.progress_time import Rates, Work
 from reflectory.observability.listening import Listener
 from reflectory.types import Examination, matrix_of
 
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from reflectory.observability.place import Place
     from reflectory.runs.budget import Ledger
     from reflectory.types import Trajectory
-
-_WINDOW_S = 20.0
-"""Rates are means over so long."""
-_SHORTEST_S = 2.0
-"""A mean over less says nothing."""
 
 
 class Activity(Listener):
@@ -50,7 +44,7 @@ class Activity(Listener):
         self._began = clock()
         self._ledger: Ledger | None = None
         self._calls = self._hits = self._read = self._written = 0
-        self._rates: deque[tuple[float, int, int]] = deque()
+        self._rates = Rates()
         self._last: Trajectory | None = None
         self.expect("loops", None)
 
@@ -191,7 +185,8 @@ class Activity(Listener):
         budget = self._budget()
         with self._lock:
             now = self._clock()
-            read, written = self._rate(now)
+            rates = self._rates.at(now, self._read, self._written)
+            read, written = rates if self._calls else (None, None)
             running = tuple(self._running.values())
             title, matrix = self._matrix(running)
             asked = self._asked is not None and self._asked.is_set()
@@ -225,18 +220,6 @@ class Activity(Listener):
             return {}
         spent = ledger.spent().figures
         return {name: (spent[name], limit) for name, limit in ledger.limits.limits.items()}
-
-    def _rate(self, now: float) -> tuple[float | None, float | None]:
-        """Return tokens read and written per second, as a mean over the last while."""
-        rates = self._rates
-        rates.append((now, self._read, self._written))
-        while len(rates) > 2 and rates[1][0] <= now - _WINDOW_S:
-            rates.popleft()
-        then, read, written = rates[0]
-        seconds = now - then
-        if not self._calls or seconds < _SHORTEST_S:
-            return None, None
-        return (self._read - read) / seconds, (self._written - written) / seconds
 
     def _matrix(self, running: tuple[LoopNow, ...]) -> tuple[str, AlignmentMatrix | None]:
         oldest = next((loop for loop in running if loop.cells and loop.names), None)

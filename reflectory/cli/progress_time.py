@@ -1,11 +1,16 @@
-"""How long it will still take, judged by what is finished, and durations in words."""
+"""How fast it goes, how long it will still take by what is finished, and durations in words."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 _MOST_OF_A_LOOP = 0.95
 """A loop in the making counts as at most so much of a finished one."""
+_WINDOW_S = 20.0
+"""Rates are means over so long."""
+_SHORTEST_S = 2.0
+"""A mean over less says nothing."""
 
 
 class Work:
@@ -63,6 +68,31 @@ class Work:
         least = min(shares, default=0.0) if pieces <= len(running) else 0.0
         alone = (1.0 - least) * self._seconds / self._finished if pieces else 0.0
         return max(rest, alone)
+
+
+class Rates:
+    """Tokens read and written per second, as means over the last while."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def at(self, now: float, read: int, written: int) -> tuple[float | None, float | None]:
+        """Note two counts and return their rates, ``None`` as long as too little was seen.
+
+        Args:
+            now: Seconds of the clock.
+            read: Tokens read so far.
+            written: Tokens written so far.
+        """
+        seen = self._seen
+        seen.append((now, read, written))
+        while len(seen) > 2 and seen[1][0] <= now - _WINDOW_S:
+            seen.popleft()
+        then, read_then, written_then = seen[0]
+        seconds = now - then
+        if seconds < _SHORTEST_S:
+            return None, None
+        return (read - read_then) / seconds, (written - written_then) / seconds
 
 
 def clock(seconds: float) -> str:
