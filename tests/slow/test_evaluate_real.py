@@ -1,4 +1,4 @@
-"""An evaluation with the default model: two packaged questions, four contenders."""
+"""Evaluations with the default model: packaged questions, and prompts without references."""
 
 import pytest
 
@@ -50,3 +50,50 @@ def test_contenders_of_the_default_model_share_a_budget(tmp_path):
     assert again.tables == report.tables
     text = (tmp_path / "run/evaluation.json").read_text(encoding="utf-8")
     assert EvaluationReport.model_validate_json(text) == again
+
+
+def test_prompts_without_references_and_documents(tmp_path):
+    rows = [
+        {
+            "key": number,
+            "prompt": prompt,
+            "instruction_id_list": [kind],
+            "kwargs": [parameters],
+        }
+        for number, (prompt, kind, parameters) in enumerate(
+            [
+                ("Name a fruit. Do not use any commas.", "punctuation:no_comma", {}),
+                (
+                    "Write a short greeting that contains the word lighthouse.",
+                    "keywords:existence",
+                    {"keywords": ["lighthouse"]},
+                ),
+                (
+                    "Write one sentence about rain in capital letters only.",
+                    "change_case:english_capital",
+                    {},
+                ),
+            ]
+        )
+    ]
+    config = RunConfig(
+        loop={
+            "max_iterations": 1,
+            "sampling": {"question_tokens": 24, "answer_tokens": 16, "response_tokens": 24},
+            "revision": {"drafts": 1, "fresh": 0},
+        },
+        evaluation={"contenders": ("direct", "self_refine", "loop"), "resamples": 200},
+    )
+    report = Evaluator(config, questions=rows).run(tmp_path / "run")
+    lines = (tmp_path / "run/answers.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [ContenderAnswer.model_validate_json(line) for line in lines]
+    assert not [answer.failure for answer in answers if answer.failure]
+    assert report.primary == "strict_prompt"
+    for row in report.tables["calls"]:
+        for answer in row.answers:
+            strict, loose = (answer.values[f"{how}_prompt"] for how in ("strict", "loose"))
+            assert strict in (0.0, 1.0) and strict <= loose
+    # The default model asks questions of a response alone, in most cells at least.
+    assert report.matrices.failed_cells <= report.matrices.cells / 2
+    assert report.judge.separations == () and report.judge.agreement
+    assert "has a reference" in report.judge.notes[0]
