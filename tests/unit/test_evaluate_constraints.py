@@ -6,11 +6,14 @@ import contending
 import pytest
 from contending import config, evaluator
 
+from reflectory.agents import PromptSet
 from reflectory.cli.common import DONE, FAILED
 from reflectory.cli.main import run_command
-from reflectory.config import RunConfig
+from reflectory.config import Level, LoopConfig, RunConfig
 from reflectory.config.evaluation import CONSTRAINT_METRICS, REFERENCE_METRICS
-from reflectory.contenders.alone import LEVELS, RUBRIC
+from reflectory.config.levels import DEFAULT_LEVELS
+from reflectory.contenders.alone import LEVELS, RUBRIC, alone_config, alone_prompts
+from reflectory.contenders.prompts import with_contenders
 from reflectory.contenders.protocol import AskedQuestion
 from reflectory.errors import UserError
 from reflectory.evaluation.answer_store import AnswerStore
@@ -190,6 +193,31 @@ def test_the_judge_is_told_what_a_good_response_does(tmp_path):
     evaluate(tmp_path / "run", prompts(1), grader=looks)
     assert {task.rubric for task in seen} == {RUBRIC, *(level.rubric for level in LEVELS)}
     assert all(task.passages == () and task.unsupported == () for task in seen)
+
+
+def test_levels_and_prompts_of_ones_own_stay():
+    own = Level(name="tone", description="asks about the tone")
+    config = LoopConfig(
+        levels=(DEFAULT_LEVELS[0], own, DEFAULT_LEVELS[3].model_copy(update={"rubric": "Mine."})),
+        prompts={"student.answer": "Mine: {question}"},
+    )
+    found = alone_config(config)
+    assert found.level_names == config.level_names
+    assert found.levels == (LEVELS[0], own, config.levels[2])
+    prompts = alone_prompts(with_contenders(PromptSet.for_loop(config)), config)
+    assert prompts.texts["student.answer"] == "Mine: {question}"
+    assert "document" not in prompts.texts["teacher.ask"]
+
+
+def test_a_judge_that_speaks_reads_of_no_documents(tmp_path):
+    def verdict(request):
+        return "Fine.\nScore: 7" if request.role == "teacher.grade" else speak(request)
+
+    model = ScriptedModel(verdict, name="scripted")
+    evaluate(tmp_path / "run", prompts(1), model=model, grader=None)
+    said = [r.segments[-1].text for r in model.requests if r.role == "teacher.grade"]
+    assert said and all("document" not in text for text in said)
+    assert any(RUBRIC in text for text in said)
 
 
 def test_no_contender_is_told_how_it_is_verified():
