@@ -213,6 +213,46 @@ async def assemble(sources: Sources, config: LoopConfig) -> Parts:
     )
 
 
+class Assembly:
+    """The parts of one loop: put together when they are first asked for, and shared from then on.
+
+    It belongs to the event loop that it is first used on.
+
+    Args:
+        sources: What the user named.
+        config: Of the loop.
+    """
+
+    def __init__(self, sources: Sources, config: LoopConfig) -> None:
+        self._sources = sources
+        self._config = config
+        self._task: asyncio.Task[Parts] | None = None
+
+    async def parts(self) -> Parts:
+        """Return the parts; assembled once, also when several ask at the same time.
+
+        Raises:
+            UserError: Something that was named does not exist or does not fit.
+            BackendError: A model could not be loaded; who asks next tries again.
+        """
+        if self._task is None or (self._task.done() and not self._is_there()):
+            self._task = asyncio.create_task(assemble(self._sources, self._config))
+        return await asyncio.shield(self._task)
+
+    async def aclose(self) -> None:
+        """Give back models and their memory; who asks next loads them again."""
+        task, is_there = self._task, self._is_there()
+        self._task = None
+        if task is not None and is_there:
+            await task.result().aclose()
+
+    def _is_there(self) -> bool:
+        task = self._task
+        if task is None or not task.done():
+            return False
+        return not task.cancelled() and task.exception() is None
+
+
 def _remembering(sources: Sources, embedder: Embedder, config: LoopConfig) -> CachedEmbedder | None:
     """Return the embedder with a cache in front of it, if it was named and not handed over."""
     from reflectory.models.embedding_cache import CachedEmbedder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -11,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from reflectory.alignment import StopRule
-from reflectory.assembly import Parts, Sources, assemble
+from reflectory.assembly import Assembly, Parts, Sources
 from reflectory.background import BACKGROUND
-from reflectory.config import LoopConfig, RemoteConfig
+from reflectory.config import BudgetConfig, LoopConfig, RemoteConfig
 from reflectory.errors import UserError
 from reflectory.models.device import DeviceName, DtypeName
 from reflectory.models.protocol import content_hash
@@ -104,13 +103,11 @@ class ReflectiveLoop:
             dtype=dtype,
             remote=remote,
         )
-        self._opening: asyncio.Task[Parts] | None = None
+        self._assembly = Assembly(self.sources, self.config)
 
     async def aopen(self) -> Parts:
         """Load models, index and grader; done once, also when several ask at the same time."""
-        if self._opening is None or (self._opening.done() and not _succeeded(self._opening)):
-            self._opening = asyncio.create_task(assemble(self.sources, self.config))
-        return await asyncio.shield(self._opening)
+        return await self._assembly.parts()
 
     async def arun(
         self,
@@ -177,6 +174,9 @@ class ReflectiveLoop:
         *,
         concurrency: int = 8,
         output: str | Path | None = None,
+        cache: str | Path | None = None,
+        budget: BudgetConfig | None = None,
+        retry_failed: bool = False,
         on_event: OnEvent | None = None,
         on_review: Review | None = None,
         stop: threading.Event | None = None,
@@ -189,19 +189,26 @@ class ReflectiveLoop:
             instructions: Texts, dictionaries, or a file of them.
             concurrency: How many loops run at once.
             output: A run directory; with one the same call goes on where it stopped.
+            cache: A folder with calls that several runs share.
+            budget: How much the run may use.
+            retry_failed: Run again what failed in the run directory.
             on_event: Is told of every step.
             on_review: Asks a person, where the configuration says so.
             stop: Set it, from any thread, to finish what is in flight and begin nothing more.
         """
-        from reflectory.runner import Runner
+        from reflectory.runner import Runner, run_config_of
         from reflectory.runs.instructions import read_instructions
         from reflectory.runs.stopping import Stoppable
 
         items: Iterator[Instruction] = read_instructions(instructions)
         if stop is not None:
             items = Stoppable(items, stop)
-        runner = Runner(self, on_event=on_event, on_review=on_review)
-        async with aclosing(runner.stream(items, concurrency=concurrency, output=output)) as found:
+        settings = run_config_of(self.sources, self.config, cache=cache, budget=budget)
+        runner = Runner(self, settings=settings, on_event=on_event, on_review=on_review)
+        stream = runner.stream(
+            items, concurrency=concurrency, output=output, retry_failed=retry_failed
+        )
+        async with aclosing(stream) as found:
             async for trajectory in found:
                 yield trajectory
 
@@ -211,6 +218,9 @@ class ReflectiveLoop:
         *,
         concurrency: int = 8,
         output: str | Path | None = None,
+        cache: str | Path | None = None,
+        budget: BudgetConfig | None = None,
+        retry_failed: bool = False,
         on_event: OnEvent | None = None,
         on_review: Review | None = None,
     ) -> Iterator[Trajectory]:
@@ -230,12 +240,19 @@ class ReflectiveLoop:
                 ``dataset:NAME``; see :func:`~reflectory.runs.read_instructions`.
             concurrency: Loops at the same time.
             output: Run directory.
+            cache: Folder of a call cache that several runs share, with or without a run
+                directory; what is recorded there is not asked again.
+            budget: Most calls, tokens, dollars and hours, over all sessions of the run
+                directory; without one, over this call alone.
+            retry_failed: Run again the instructions that failed in an earlier session.
             on_event: Told of every finished node.
             on_review: Answers when ``config.review`` asks for a person.
 
         Raises:
             UserError: Something that was named does not exist or does not fit,
                 or the run directory belongs to another configuration.
+            BudgetSpent: A limit is reached; what is finished is kept, and the same call
+                with more goes on.
             StorageError: The disk is full; what is finished is kept.
         """
         stop = threading.Event()
@@ -243,6 +260,9 @@ class ReflectiveLoop:
             instructions,
             concurrency=concurrency,
             output=output,
+            cache=cache,
+            budget=budget,
+            retry_failed=retry_failed,
             on_event=on_event,
             on_review=on_review,
             stop=stop,
@@ -324,9 +344,7 @@ class ReflectiveLoop:
 
     async def aclose(self) -> None:
         """Give back models and their memory; the next run loads them again."""
-        opening, self._opening = self._opening, None
-        if opening is not None and _succeeded(opening):
-            await opening.result().aclose()
+        await self._assembly.aclose()
 
     def close(self) -> None:
         """Give back models and their memory; the next run loads them again."""
@@ -342,7 +360,3 @@ class ReflectiveLoop:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _succeeded(task: asyncio.Task[Parts]) -> bool:
-    return task.done() and not task.cancelled() and task.exception() is None

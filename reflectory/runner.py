@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reflectory.assembly import Parts, Sources
-from reflectory.config import LoopConfig, RemoteConfig, RunConfig
+from reflectory.assembly import Parts, Sources, Wrap
+from reflectory.config import BudgetConfig, LoopConfig, RemoteConfig, RunConfig
 from reflectory.driver import OnEvent, Review, check_instruction, drive, steps_are_told
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
@@ -26,6 +26,7 @@ from reflectory.runs.instructions import Instruction
 from reflectory.runs.manifest import ModelRecord
 from reflectory.runs.places import FILE_NAME, CallPlaces
 from reflectory.runs.scheduler import run_many
+from reflectory.runs.shared_cache import open_shared
 from reflectory.runs.spending import open_ledger, spent_in
 from reflectory.runs.stopping import Stoppable
 from reflectory.types import Trajectory
@@ -33,7 +34,9 @@ from reflectory.types import Trajectory
 if TYPE_CHECKING:
     from reflectory.graphs.reflective_loop import LoopGraph
     from reflectory.loop import ReflectiveLoop
+    from reflectory.models.protocol import Model
     from reflectory.runs.budget import Ledger
+    from reflectory.runs.call_cache import CallCache
 
 CHECKPOINTS_WITHIN_S = 1.0
 """How far behind a loop its checkpoint in the file may be; less than one call of most models."""
@@ -101,7 +104,7 @@ class Runner:
                 await session.use_directory(stack, Path(output), retry_failed)
                 session.note_plan(getattr(items, "total", None))
             else:
-                session.use_memory()
+                session.use_memory(stack)
             results = run_many(items, session.trajectory_for, concurrency=concurrency)
             async with aclosing(results):
                 async for trajectory in results:
@@ -145,14 +148,7 @@ class _Session:
         stack.enter_context(directory)
         self._directory = directory
         self._retry_failed = retry_failed
-
-        ledger = self._open_ledger(directory)
-
-        def cached(model: Any) -> CachedModel:
-            self._caches.append(CachedModel(ledger.around(model), directory.calls))
-            return self._caches[-1]
-
-        self._live = self._parts.context(cached)
+        self._live = self._parts.context(self._cached(directory.calls, directory))
         places = CallPlaces(directory.path / FILE_NAME)
         stack.callback(places.close)
         self._observed = partial(in_run, directory.path.name, recorder(places))
@@ -177,9 +173,25 @@ class _Session:
         )
         note_plan(directory.path, plan)
 
-    def use_memory(self) -> None:
-        """Keep nothing; a budget holds nevertheless."""
-        self._live = self._parts.context(self._open_ledger(None).around)
+    def use_memory(self, stack: AsyncExitStack) -> None:
+        """Keep nothing, or no more than a shared cache does; a budget holds nevertheless."""
+        folder = self._runner.settings.cache
+        if not folder:
+            self._live = self._parts.context(self._open_ledger(None).around)
+            return
+        shared = open_shared(folder)
+        stack.callback(shared.close)
+        self._live = self._parts.context(self._cached(shared, None))
+
+    def _cached(self, calls: CallCache, directory: RunDirectory | None) -> Wrap:
+        """Return what puts the recorded calls, and behind them the budget, before a model."""
+        ledger = self._open_ledger(directory)
+
+        def cached(model: Model) -> CachedModel:
+            self._caches.append(CachedModel(ledger.around(model), calls))
+            return self._caches[-1]
+
+        return cached
 
     def _open_ledger(self, directory: RunDirectory | None) -> Ledger:
         sources, parts = self._runner.sources, self._parts
@@ -255,7 +267,13 @@ class _Session:
         )
 
 
-def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
+def run_config_of(
+    sources: Sources,
+    config: LoopConfig,
+    *,
+    cache: str | Path | None = None,
+    budget: BudgetConfig | None = None,
+) -> RunConfig:
     """Return the configuration that a run directory records.
 
     Objects that were handed over in Python have no name that YAML could hold;
@@ -264,7 +282,17 @@ def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
     Args:
         sources: What was handed over.
         config: Of the loop.
+        cache: Folder of the calls that several runs share.
+        budget: How much the run may use; no limits when ``None``.
+
+    Raises:
+        UserError: ``budget`` is no :class:`~reflectory.config.BudgetConfig`.
     """
+    if budget is not None and not isinstance(budget, BudgetConfig):
+        raise UserError(
+            f"budget must be a BudgetConfig, got {type(budget).__name__}",
+            hint="from reflectory.config import BudgetConfig; budget=BudgetConfig(calls=1000)",
+        )
 
     def name(value: Any) -> str:
         return value if isinstance(value, str) else "object"
@@ -285,6 +313,8 @@ def run_config_of(sources: Sources, config: LoopConfig) -> RunConfig:
         device=sources.device,
         dtype=sources.dtype,
         remote=sources.remote or RemoteConfig(),
+        cache="" if cache is None else str(cache),
+        budget=budget or BudgetConfig(),
         loop=config,
     )
 

@@ -40,12 +40,12 @@ _NETWORK = frozenset(
 )
 
 
-def open_shared(folder: str | Path, run: Path) -> CallCache:
+def open_shared(folder: str | Path, run: Path | None = None) -> CallCache:
     """Open the call cache in a shared folder.
 
     Args:
         folder: The folder; made when it is not there.
-        run: The run directory that uses it.
+        run: The run directory that uses it, where there is one.
 
     Raises:
         RunDirectoryError: It is a run directory, the file is some other database, or
@@ -54,7 +54,7 @@ def open_shared(folder: str | Path, run: Path) -> CallCache:
         IntegrityError: The file in it is damaged.
     """
     place = Path(folder).expanduser().resolve()
-    if place == run.resolve() or (place / "manifest.json").exists():
+    if (run is not None and place == run.resolve()) or (place / "manifest.json").exists():
         raise RunDirectoryError(
             f"cache: {place} is a run directory, whose calls are counted as its own",
             hint="choose a folder that holds nothing else",
