@@ -185,7 +185,6 @@ def plot_many(
         ax.set_xlim(-0.5, max(longest, 1) - 0.5)  # one width of a cell in all
         ax.set_title(_short(name, int(width * 14)), fontsize=9, parse_math=False, loc="left")
         ax.tick_params(labelsize=8, labelleft=not same or place % across == 0)
-        ax.set_xlabel(below if place + across >= len(named) else "", fontsize=8)
     for ax in drawn[len(named) :]:
         ax.set_axis_off()
     figure = drawn[0].get_figure(root=True)
@@ -193,8 +192,11 @@ def plot_many(
         bar = figure.colorbar(mesh, ax=drawn, fraction=0.03, pad=0.02, aspect=30)
         bar.set_label(ALIGNMENT.label)
         bar.outline.set_visible(False)
+    if figure is not None:
+        # Once for all: below single matrices it would move their rows apart.
+        figure.supxlabel(below.replace("\n", " "), fontsize=8)
     if figure is not None and more:
-        figure.suptitle(f"the first {len(named)}", fontsize=10)
+        figure.suptitle(f"the first {len(named)}; there are more", fontsize=10)
     return np.array(drawn[: len(named)], dtype=object)
 
 

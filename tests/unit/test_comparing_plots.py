@@ -149,7 +149,7 @@ def test_of_very_many_the_first_are_drawn_and_it_is_said() -> None:
 
     axes = plots.plot_many(endless(), most=3)
     assert len(axes) == 3 and len(read) == 4
-    assert figure_of(axes[0]).get_suptitle() == "the first 3"
+    assert figure_of(axes[0]).get_suptitle() == "the first 3; there are more"
     with pytest.raises(UserError):
         plots.plot_many({}, most=0)
     assert plots.plot_many({}).shape == (1,)
