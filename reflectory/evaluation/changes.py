@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reflectory.errors import UserError
 from reflectory.evaluation.comparison import FEW_ROWS, PairedComparison, compare
+from reflectory.evaluation.fields import ChangedField as ChangedField
+from reflectory.evaluation.fields import changed_fields as changed_fields
+from reflectory.evaluation.fields import flatten as flatten
 from reflectory.evaluation.records import (
     BudgetKind,
     ContenderRow,
@@ -50,20 +53,6 @@ class TurnedAnswer(Record):
 
     contender: str
     id: str
-    before: str | None
-    after: str | None
-
-
-class ChangedField(Record):
-    """A setting that is not the same in both evaluations.
-
-    Attributes:
-        field: Its name, with dots between the levels.
-        before: Its earlier value as JSON would show it; ``None`` where it was not there.
-        after: Its later value.
-    """
-
-    field: str
     before: str | None
     after: str | None
 
@@ -230,56 +219,6 @@ def is_right(answer: ScoredAnswer, metric: str) -> bool:
         metric: Its name.
     """
     return answer.text is not None and answer.values.get(metric, 0.0) >= RIGHT
-
-
-def flatten(data: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Return nested plain data as text by its dotted names.
-
-    Args:
-        data: Mappings in mappings, with plain values.
-        prefix: Stands before every name.
-    """
-    return dict(_flat(data, prefix))
-
-
-def _flat(data: object, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(data, Mapping) and data:
-        for key, value in data.items():
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(data, Sequence) and not isinstance(data, str) and any(map(_nests, data)):
-        for place, value in enumerate(data):
-            yield from _flat(value, f"{name}[{place}]")
-    elif isinstance(data, str):
-        yield name, data
-    else:
-        yield name, _shown(data)
-
-
-def _nests(value: object) -> bool:
-    return isinstance(value, Mapping | list | tuple)
-
-
-def _shown(value: object) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def changed_fields(
-    before: Mapping[str, object], after: Mapping[str, object]
-) -> tuple[ChangedField, ...]:
-    """Return the settings that differ, in the order of the later ones.
-
-    Args:
-        before: Settings of the earlier report.
-        after: Those of the later one.
-    """
-    old, new = flatten(before), flatten(after)
-    return tuple(
-        ChangedField(field=name, before=old.get(name), after=new.get(name))
-        for name in dict.fromkeys([*new, *old])
-        if old.get(name) != new.get(name)
-    )
 
 
 def _shared_ids(before: EvaluationReport, after: EvaluationReport) -> list[str]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from reflectory.evaluation.changes import flatten, right_metric
+from reflectory.evaluation.changes import right_metric
+from reflectory.evaluation.fields import flatten
 from reflectory.evaluation.records import ContenderAnswer, EvaluationReport
 from reflectory.report import evaluation_words as words
 from reflectory.report.evaluation_pictures import evaluation_pictures

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reflectory.evaluation.changes import flatten
+from reflectory.evaluation.fields import flatten
 from reflectory.report import evaluation_words
 from reflectory.report.html import asset, environment, script_hash
 from reflectory.report.reading import trajectory_css
