@@ -1,5 +1,6 @@
 """A world of observatories for the trial of judges: who founded which, where and when."""
 
+import asyncio
 import hashlib
 import random
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from reflectory.agents.graders import FunctionGrader, GradingTask
 from reflectory.errors import OutputError
 from reflectory.evaluation.held_out import HeldOutItem
 from reflectory.evaluation.judge.cases import EMPTY_PHRASES
+from reflectory.evaluation.judge.records import JudgeReport
+from reflectory.evaluation.judge.trial import try_judge
 from reflectory.evaluation.metrics import contains_answer
 from reflectory.types import Passage
 
@@ -111,3 +114,12 @@ class Mumbling:
         if digest[0] < 256 * self._share:
             raise OutputError("no score", raw="Purple, I should say.")
         return await self._grader.grade(task)
+
+
+ITEMS = world()
+ORACLE = oracle_of(ITEMS)
+
+
+def trial(judge, items=ITEMS, **options) -> JudgeReport:
+    grader = FunctionGrader(judge, name="judge") if callable(judge) else judge
+    return asyncio.run(try_judge(grader, items, **options))
