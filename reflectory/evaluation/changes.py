@@ -18,6 +18,7 @@ from reflectory.evaluation.records import (
 )
 from reflectory.evaluation.weights import Weights, weight
 from reflectory.types import Record
+from reflectory.types.shown import Shown
 
 RIGHT = 0.5
 """From this value on an answer counts as right."""
@@ -57,7 +58,7 @@ class TurnedAnswer(Record):
     after: str | None
 
 
-class ReportComparison(Record):
+class ReportComparison(Shown, Record):
     """What changed from one evaluation to another.
 
     Attributes:

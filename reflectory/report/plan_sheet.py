@@ -23,5 +23,5 @@ def plan_sheet(plan: RunPlan) -> Sheet:
             "most: with every retry",
             "measured on a short loop" if plan.probe is not None else "nothing was measured",
         ),
-        grids=(Grid("", ("", *plan.cases), tuple(plan_rows(plan))),),
+        grids=(Grid("", ("what", *plan.cases), tuple(plan_rows(plan))),),
     )

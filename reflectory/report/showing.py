@@ -18,6 +18,7 @@ _SHEETS = {
     "DatasetManifest": "reflectory.report.dataset_sheet:manifest_sheet",
     "ImprovementResult": "reflectory.report.round_sheet:result_sheet",
     "OpenedRun": "reflectory.report.run_sheet:run_sheet",
+    "ReportComparison": "reflectory.report.changes_sheet:changes_sheet",
     "RoundRecord": "reflectory.report.round_sheet:round_sheet",
     "RowSet": "reflectory.report.dataset_sheet:rows_sheet",
     "RunPlan": "reflectory.report.plan_sheet:plan_sheet",

@@ -12,6 +12,7 @@ from worlds import world_loop
 import reflectory
 from reflectory import AlignmentMatrix
 from reflectory.errors import RunDirectoryError, UserError
+from reflectory.evaluation.changes import compare_reports
 from reflectory.improvement.records import ImprovementResult, RoundRecord, StudentRecord
 from reflectory.planning import plan_run
 from reflectory.report.colours import orange
@@ -120,6 +121,8 @@ def test_half_a_character_reaches_no_notebook() -> None:
 def test_a_change_below_epsilon_carries_a_star() -> None:
     html = matrix_html(AlignmentMatrix(["a"], [[0.1, 0.9, 0.95]], epsilon=0.1))
     assert "<td>0.80</td><td>0.05*</td>" in html and "* below epsilon 0.1" in html
+    html = matrix_html(AlignmentMatrix(["a"], [[0.1, 0.9]], epsilon=0.1))
+    assert "no change is below epsilon 0.1" in html and "*" not in html
 
 
 def test_every_colour_can_be_read() -> None:
@@ -231,6 +234,22 @@ def test_an_evaluation_shows_its_tables_and_a_short_name() -> None:
     assert "loop_one_level" in report._repr_html_() and "loop_one_level" in str(report)
     assert len(repr(report)) < 200
     assert "loop_one_level" in printed(report)
+
+
+def test_two_evaluations_show_claims_turned_answers_and_settings() -> None:
+    before = make_report(40, contenders=("loop", "direct"))
+    config = {**before.config, "teacher": HOSTILE}
+    found = compare_reports(before, make_report(40, seed=3, config=config), resamples=200)
+    html, text = found._repr_html_(), str(found)
+    seen = tags_of(html)
+    assert "script" not in seen
+    turned = [kind for kind in (found.turned_right, found.turned_wrong) if kind]
+    tables = len({change.budget for change in found.changes})
+    assert turned and seen.count("table") == tables + len(turned) + 1  # and the settings
+    assert f"Turned right by {found.right}: {len(found.turned_right)}" in html
+    assert "teacher</th>" in html and "No setting changed" not in html
+    assert "40 questions in both, the same set" in text
+    assert "No setting changed." in str(compare_reports(before, before, resamples=200))
 
 
 def test_what_has_no_sheet_says_so() -> None:
