@@ -82,9 +82,10 @@ class ShownQuestion:
     constraints: tuple[str, ...] = ()
 
     @property
-    def right(self) -> int:
-        """Contenders that are right in the first table."""
-        return next(iter(self.marks.values()), "").count("r")
+    def right(self) -> int | None:
+        """Contenders that are right in the first table; ``None`` where nothing is said of it."""
+        marks = next(iter(self.marks.values()), "")
+        return None if marks and set(marks) <= {"-"} else marks.count("r")
 
 
 def contenders_of(report: EvaluationReport) -> list[str]:

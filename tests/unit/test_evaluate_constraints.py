@@ -8,6 +8,7 @@ from contending import config, evaluator
 
 from reflectory.agents import PromptSet
 from reflectory.cli.common import DONE, FAILED
+from reflectory.cli.evaluate import write_report_page
 from reflectory.cli.main import run_command
 from reflectory.config import Level, LoopConfig, RunConfig
 from reflectory.config.evaluation import CONSTRAINT_METRICS, REFERENCE_METRICS
@@ -339,3 +340,18 @@ def test_check_says_what_does_not_fit(tmp_path, monkeypatch, capfd):
     yaml.write_text(settings.to_yaml(), encoding="utf-8")
     assert run_command(["check", "-c", str(yaml), "--no-grader"]) == FAILED
     assert "the metric rougeL needs references" in " ".join(capfd.readouterr().out.split())
+
+
+def test_the_page_of_a_mixed_set_says_of_each_question_what_is_measured(tmp_path):
+    def both(request):
+        text = "".join(segment.text for segment in request.segments)
+        return speak(request) if "lamp" in text else contending.speak(request)
+
+    mixed = [*contending.rows(1), *prompts(1)]
+    settings = config(contenders=["direct", "loop"])
+    model = ScriptedModel(both, name="scripted")
+    report, _ = evaluate(tmp_path / "run", mixed, settings, model=model)
+    page = write_report_page(tmp_path / "run", report).read_text(encoding="utf-8")
+    bell, lamp = page.split('<details class="q"')[1:]
+    assert "0 of 2 right" in bell and "f1 0.000" in bell and "Demanded" not in bell
+    assert "of 2 right" not in lamp and "strict_prompt 1.000" in lamp and "Demanded" in lamp
