@@ -19,6 +19,7 @@ from reflectory.models.device import describe_device
 from reflectory.observability import in_run
 from reflectory.observability.trace import recorder
 from reflectory.planning import PLAN, note_plan, plan_of_parts
+from reflectory.runs.belonging import refuse_unfit
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.checkpoints import open_checkpointer, prune, prune_finished
 from reflectory.runs.directory import RunDirectory
@@ -97,6 +98,8 @@ class Runner:
         """
         if concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
+        if output is not None:  # before models are loaded, which takes a while
+            await asyncio.to_thread(refuse_unfit, Path(output), self.settings)
         async with AsyncExitStack() as stack:
             parts = await self._loop.aopen()
             session = _Session(self, parts)

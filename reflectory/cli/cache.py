@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from reflectory.cli import options
 from reflectory.cli.common import out, print_json
+from reflectory.cli.tables import FittingTable
 from reflectory.errors import UserError
 
 if TYPE_CHECKING:
@@ -134,24 +133,23 @@ def _show_view(view: CacheView, calls: CallCache, json: bool) -> None:
     if json:
         print_json({**asdict(view), "file_bytes": calls.path.stat().st_size})
         return
-    table = Table(box=box.SIMPLE)
-    table.add_column("role", no_wrap=True)
-    table.add_column("model", overflow="fold")
-    for name in ("calls", "read", "reused", "written", "kB", "newest (UTC)"):
-        table.add_column(name, justify="right")
+    figures = ("calls", "read", "reused", "written", "kB", "newest (UTC)")
+    rows = []
     for group in view.groups:
         sums = group.totals
-        table.add_row(
-            group.role,
-            group.model,
-            str(sums.calls),
-            str(sums.prompt_tokens - sums.reused_tokens),
-            str(sums.reused_tokens),
-            str(sums.completion_tokens),
-            f"{group.bytes / 1e3:.0f}",
-            _time(group.newest),
+        rows.append(
+            (
+                group.role,
+                group.model,
+                f"{sums.calls:,}",
+                f"{sums.prompt_tokens - sums.reused_tokens:,}",
+                f"{sums.reused_tokens:,}",
+                f"{sums.completion_tokens:,}",
+                f"{group.bytes / 1e3:,.0f}",
+                _time(group.newest),
+            )
         )
-    out.print(table)
+    out.print(FittingTable(("role", "model", *figures), rows, right=figures, folded=("model",)))
     line = f"{view.segments} prompt segments, {view.segment_bytes / 1e3:.0f} kB, each stored once."
     if view.pruned.calls:
         line += f" {view.pruned.calls} calls were pruned."
@@ -162,13 +160,12 @@ def _show_calls(found: list[RecordedCall], json: bool) -> None:
     if json:
         print_json([asdict(call) for call in found])
         return
-    table = Table(box=box.SIMPLE)
-    for name in ("key", "role", "model", "seconds", "said"):
-        table.add_column(name, no_wrap=name in {"key", "role", "seconds"}, overflow="fold")
+    rows = []
     for call in found:
         said = str(call.response.get("text", "(scores)")).replace("\n", " ")
-        table.add_row(call.key[:12], call.role, call.model, f"{call.seconds:.2f}", said[:60])
-    out.print(table)
+        rows.append((call.key[:12], call.role, call.model, f"{call.seconds:.2f}", said[:60]))
+    columns = ("key", "role", "model", "seconds", "said")
+    out.print(FittingTable(columns, rows, right=("seconds",), folded=("model", "said")))
 
 
 def _show_call(call: RecordedCall, json: bool) -> None:

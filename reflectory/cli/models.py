@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from reflectory.cli import options
 from reflectory.cli.common import out, print_json
+from reflectory.cli.tables import FittingTable
 
 app = typer.Typer(help="The embedded default models.", no_args_is_help=True)
 
@@ -42,11 +42,12 @@ def list_(
             ]
         )
         return
-    table = Table("model", "kind", "source", "here", "MB", "origin")
+    rows = []
     for m in found:
         here = m.problem or ("yes" if m.present else "no")
-        table.add_row(m.name, m.kind, m.source, here, f"{m.size_bytes / 1e6:.0f}", m.origin)
-    out.print(table)
+        rows.append((m.name, m.kind, m.source, here, f"{m.size_bytes / 1e6:.0f}", m.origin))
+    columns = ("model", "kind", "source", "here", "MB", "origin")
+    out.print(FittingTable(columns, rows, right=("MB",), folded=("here", "origin")))
 
 
 @app.command("pull")

@@ -61,7 +61,7 @@ def left_s(now: Snapshot) -> float | None:
 def model_words(now: Snapshot) -> Iterator[str]:
     """Yield what the models do: ``1,204 calls``, ``311 from the cache``, and tokens/s."""
     if now.calls or now.hits:
-        yield f"{now.calls:,} calls"
+        yield f"{now.calls:,} {'call' if now.calls == 1 else 'calls'}"
     if now.hits:
         yield f"{now.hits:,} from the cache"
     if now.written is not None and now.read is not None:

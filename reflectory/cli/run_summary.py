@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _CAUSES_KEPT = 20
 _CAUSES_LISTED = 5
 _IDS_LISTED = 3
-_SAME = 0.005
-"""Grades that read the same count as equal."""
 
 
 class Tally:
@@ -93,6 +91,8 @@ class Tally:
         self._graded += sum(grade is not None for grade in trajectory.grades)
 
     def _compare(self, trajectory: Trajectory) -> None:
+        from reflectory.report.run.loops import SAME_GRADE
+
         if not trajectory.responses:
             return
         first, final = trajectory.grades[0], trajectory.grades[trajectory.chosen]
@@ -100,9 +100,9 @@ class Tally:
             return
         self._first += first
         self._final += final
-        self.better += final - first >= _SAME
-        self.worse += first - final >= _SAME
-        self.equal += abs(final - first) < _SAME
+        self.better += final - first >= SAME_GRADE
+        self.worse += first - final >= SAME_GRADE
+        self.equal += abs(final - first) < SAME_GRADE
 
     def _note_failure(self, trajectory_id: str, kind: str, message: str) -> None:
         cause = f"{kind}: {message}"

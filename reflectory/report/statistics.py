@@ -68,11 +68,11 @@ class _Statistics:
 
 def _of_role(sums: Sums) -> dict[str, str]:
     return {
-        "calls": f"{int(sums['calls'])}",
-        "read": f"{int(sums['prompt_tokens'] - sums['reused_tokens'])}",
-        "reused": f"{int(sums['reused_tokens'])}",
-        "written": f"{int(sums['completion_tokens'])}",
-        "seconds": f"{sums['seconds']:.1f}",
+        "calls": f"{int(sums['calls']):,}",
+        "read": f"{int(sums['prompt_tokens'] - sums['reused_tokens']):,}",
+        "reused": f"{int(sums['reused_tokens']):,}",
+        "written": f"{int(sums['completion_tokens']):,}",
+        "seconds": f"{sums['seconds']:,.1f}",
         "written/s": _rate(sums["completion_tokens"], sums["seconds"]),
     }
 
@@ -80,10 +80,10 @@ def _of_role(sums: Sums) -> dict[str, str]:
 def _of_engine(counts: Sums) -> dict[str, str]:
     return {
         "calls": "",
-        "read": f"{int(counts['prefilled'])}",
+        "read": f"{int(counts['prefilled']):,}",
         "reused": "",
-        "written": f"{int(counts['decoded'])}",
-        "seconds": f"{counts['busy_seconds']:.1f}",
+        "written": f"{int(counts['decoded']):,}",
+        "seconds": f"{counts['busy_seconds']:,.1f}",
         "written/s": _rate(counts["decoded"], counts["busy_seconds"]),
     }
 

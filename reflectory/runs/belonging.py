@@ -73,6 +73,25 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+def refuse_unfit(folder: Path, config: RunConfig) -> None:
+    """Refuse what can be known to be wrong with a folder before documents and models are there.
+
+    Args:
+        folder: The run directory that is to be made or gone on with.
+        config: The configuration now.
+
+    Raises:
+        RunDirectoryError: It is no run directory, or that of another configuration.
+        StorageError: It cannot be read.
+        IntegrityError: Its manifest is damaged.
+    """
+    refuse_foreign(folder)
+    file = folder / "manifest.json"
+    if file.exists():
+        previous = Manifest.load(file)
+        refuse_other(folder, previous, config.anchored(Path.cwd()), previous.identity)
+
+
 def refuse_other(
     folder: Path, previous: Manifest, config: RunConfig, identity: Mapping[str, Any]
 ) -> None:

@@ -192,3 +192,18 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, calm_run, seed):
     # only calls that were in flight when the process died may occur twice.
     assert set(after) == set(every_call)
     assert len(after) - len(set(after)) <= len(before) - recorded
+
+
+def test_a_folder_that_does_not_fit_is_refused_before_anything_is_loaded(tmp_path):
+    list(world_loop(WORLD, max_iterations=1).map(ASKED[:1], output=tmp_path / "run"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("text")
+    for name, says in (("run", "max_iterations"), ("notes", "no run directory")):
+        loop = world_loop(WORLD, max_iterations=2)
+
+        async def load():
+            raise AssertionError("models were loaded")
+
+        loop.aopen = load
+        with pytest.raises(RunDirectoryError, match=says):
+            list(loop.map(ASKED[:1], output=tmp_path / name))

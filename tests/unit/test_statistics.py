@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_left_out_as_a_whole() -> None:
         "seconds": 2.0,
     }
     engines = {"teacher and student": {"prefilled": 20, "decoded": 33, "busy_seconds": 2.0}}
-    for width, there in ((40, ["1234", "65432"]), (60, ["900000", "32716.0"])):
+    for width, there in ((40, ["1,234", "65,432"]), (60, ["900,000", "32716.0"])):
         console = Console(width=width)
         with console.capture() as capture:
             console.print(statistics_table({"student.respond": sums}, engines))

@@ -17,6 +17,8 @@ from reflectory.types import Failure, Trajectory
 
 NAMED_FAILURES = 200
 """Most failed loops that are listed with their message; the others are counted."""
+SAME_GRADE = 0.005
+"""Grades that differ by less than this read the same, and count as equal."""
 _KINDS_OF_FAILURES = 50
 _NAMED_SOURCES = 20
 
@@ -198,8 +200,9 @@ class _Tally:
         before, after = grades[0], grades[found.chosen] or 0.0
         self.first.add(before)
         self.returned.add(after)
-        self.risen += after > before
-        self.fallen += after < before
+        # What reads the same in the report is the same.
+        self.risen += after - before >= SAME_GRADE
+        self.fallen += before - after >= SAME_GRADE
 
     def _failed_step(self, number: int, failure: Failure) -> None:
         key = (failure.step, failure.kind)
