@@ -185,6 +185,7 @@ def plot_many(
         ax.set_xlim(-0.5, max(longest, 1) - 0.5)  # one width of a cell in all
         ax.set_title(_short(name, int(width * 14)), fontsize=9, parse_math=False, loc="left")
         ax.tick_params(labelsize=8, labelleft=not same or place % across == 0)
+        ax.set_xlabel("")
     for ax in drawn[len(named) :]:
         ax.set_axis_off()
     figure = drawn[0].get_figure(root=True)

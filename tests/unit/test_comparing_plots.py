@@ -149,6 +149,8 @@ def test_of_very_many_the_first_are_drawn_and_it_is_said() -> None:
 
     axes = plots.plot_many(endless(), most=3)
     assert len(axes) == 3 and len(read) == 4
+    assert [ax.get_xlabel() for ax in axes] == [""] * 3  # once below all of them
+    assert figure_of(axes[0]).get_supxlabel() == "iteration t"
     assert figure_of(axes[0]).get_suptitle() == "the first 3; there are more"
     with pytest.raises(UserError):
         plots.plot_many({}, most=0)
