@@ -108,6 +108,22 @@ def name_iterations(ax: Axes, names: Mapping[int, str], *, named: str, unnamed: 
     ax.set_ylim(0.0, 1.0)
 
 
+def bars_inside(means: Sequence[float], deviations: Sequence[float]) -> NDArray[np.float64]:
+    """Return how far error bars reach below and above means in [0, 1], cut at both ends.
+
+    Args:
+        means: Values in [0, 1].
+        deviations: As many, each at least 0.
+
+    Returns:
+        Shape (2, number of means), as ``Axes.errorbar`` takes ``yerr``. A bar that left the
+        axes would be cut without its cap and look like a fault.
+    """
+    mean = np.asarray(means, dtype=np.float64)
+    reach = np.asarray(deviations, dtype=np.float64)
+    return np.stack([np.minimum(reach, mean), np.minimum(reach, 1.0 - mean)])
+
+
 def wrapped(name: str, columns: int = _LABEL_COLUMNS) -> str:
     """Return a name of the user's in at most three lines that fit beside an axis."""
     lines = textwrap.wrap(name, columns, max_lines=3, placeholder=" ...")

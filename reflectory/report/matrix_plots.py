@@ -12,6 +12,7 @@ from reflectory.report.axes import (
     MARKERS,
     ORANGE,
     OTHERS,
+    bars_inside,
     count_above,
     legend_below,
     name_iterations,
@@ -52,7 +53,7 @@ def plot_levels(report: MatrixReport, *, ax: Axes | None = None) -> Axes:
         ax.errorbar(
             [t + (j - (count - 1) / 2) * apart for t, _ in known],
             [mean for _, mean in known],
-            yerr=[level.spreads[t] or 0.0 for t, _ in known],
+            yerr=bars_inside([m for _, m in known], [level.spreads[t] or 0.0 for t, _ in known]),
             fmt="o-" if j == 0 else f"{MARKERS[(j - 1) % len(MARKERS)]}-",
             color=shades[j],
             label=level.level,

@@ -250,6 +250,13 @@ def test_levels_are_lines_over_the_iterations_that_somebody_reached() -> None:
     assert shades == sorted(shades, reverse=True)  # a higher level is darker
 
 
+def test_bars_end_where_alignment_does() -> None:
+    ax = plot_levels(MatrixReport(loops=9, levels=levels([0.05, 0.5, 0.98], [9, 9, 9])))
+    (bars,) = ax.containers[0].lines[2]
+    ends = [(low, high) for (_, low), (_, high) in bars.get_segments()]
+    assert ends == [pytest.approx(pair) for pair in [(0.0, 0.15), (0.4, 0.6), (0.88, 1.0)]]
+
+
 def test_no_value_and_no_loop_are_told_apart() -> None:
     assert texts(plot_levels(MatrixReport(loops=0))) == ["no loop was read"]
     empty = MatrixReport(loops=2, levels=levels([None], [0]), stops={"failed": {0: 2}})

@@ -15,6 +15,7 @@ from reflectory.report.axes import (
     MARKERS,
     ORANGE,
     OTHERS,
+    bars_inside,
     legend_below,
     name_iterations,
     new_axes,
@@ -63,7 +64,7 @@ def plot_grades(
         ax.errorbar(
             [t + aside for t, _ in points],
             [s.mean for _, s in points],
-            yerr=[s.deviation for _, s in points],
+            yerr=bars_inside([s.mean for _, s in points], [s.deviation for _, s in points]),
             fmt=form,
             color=colour,
             label=label,
