@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -45,7 +46,8 @@ class FittingTable:
         for row in self._rows:
             yield Text(row[0], style="bold", overflow="fold")
             facts = zip(self._columns[1:], row[1:], strict=True)
-            yield Text("  " + ", ".join(f"{name} {cell}" for name, cell in facts if cell))
+            said = ", ".join(f"{name} {cell}" for name, cell in facts if cell)
+            yield Padding(Text(said, overflow="fold"), (0, 0, 0, 2))
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE, pad_edge=False)

@@ -3,6 +3,8 @@
 import codecs
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from files import pdf, read_one, write
@@ -313,3 +315,19 @@ def test_preprocess_moves_page_offsets():
 def test_a_document_that_cannot_be_used_is_refused(document):
     with pytest.raises(DocumentError):
         preprocess(document)
+
+
+def test_a_damaged_pdf_is_a_reason_and_no_line_of_a_library(tmp_path):
+    write(tmp_path, "broken.pdf", b"%PDF-1.4\n garbage")
+    write(tmp_path, "noext", "text")
+    write(tmp_path, "a.txt", "text")
+    code = (
+        "import sys; from reflectory.retrieval.reading.documents import read_documents\n"
+        "for skip in read_documents(sys.argv[1]).skipped: print(skip.path, skip.reason)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr == ""  # a logger that nobody configured would write there
+    assert "broken.pdf the PDF is damaged" in done.stdout
+    assert "noext files without a suffix are not read" in done.stdout

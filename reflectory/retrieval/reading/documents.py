@@ -182,7 +182,8 @@ def _found_in(file: _File, max_bytes: int) -> Found:
     reader = READERS.get(suffix)
     if reader is None:
         raise DocumentError(
-            f"{file.name}: files of type {suffix or 'without a suffix'} are not read",
+            f"{file.name}: files {f'of type {suffix}' if suffix else 'without a suffix'} "
+            "are not read",
             hint=f"readable are {', '.join(READERS)}",
         )
     data = _bytes_of(file, max_bytes)

@@ -21,6 +21,9 @@ from reflectory.retrieval.reading.text import pages_of, stem_of
 from reflectory.types import Document
 
 _log = logging.getLogger(__name__)
+# What is wrong with a file is said by us, as its reason. Whoever configures logging still hears
+# pypdf, too; nobody else gets its lines, without the file's name, between those of a verb.
+logging.getLogger("pypdf").addHandler(logging.NullHandler())
 
 _STATED = ("author", "licence", "license", "rights")
 _LICENCES = (
