@@ -12,10 +12,11 @@ from reflectory.report.run import write_report
 from reflectory.testing.trajectories import synthetic_trajectories
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
+browsing = importlib.import_module("browsing")
 reports = importlib.import_module("reports")
 rounds = importlib.import_module("report_rounds")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
-ATTACK = reports.ATTACK
+ATTACK = browsing.ATTACK
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
