@@ -41,7 +41,7 @@ def head_words(now: Snapshot) -> Iterator[str]:
             yield plain(" ".join(now.doing.split()))
         if now.running:
             yield f"{len(now.running):,} running"
-        elif not now.done:
+        elif not (now.done or now.calls or now.hits):
             yield "loading"
     yield f"{clock(now.seconds)} elapsed"
     left = left_s(now)

@@ -142,6 +142,13 @@ def test_training_has_a_bar_and_an_estimate_of_its_own():
     assert "6/24 steps" in progress_line(now)
 
 
+def test_it_is_loading_until_a_model_was_called_and_one_call_is_one():
+    assert "0/3 loops, loading" in progress_line(Snapshot(total=3))
+    between = Snapshot(total=3, calls=1)  # no loop is running: one has just ended, or failed
+    assert progress_line(between) == "0/3 loops, 1 call"
+    assert "loading" not in drawn(between) and "loading" not in drawn(Snapshot(total=3, hits=2))
+
+
 def test_a_bar_needs_neither_colour_nor_unicode():
     plain = drawn(busy(), no_color=True, color_system="truecolor")
     assert "━" in plain and "╌" in plain and not re.search(r"\x1b\[[0-9;]*(3|4|9)\d", plain)
