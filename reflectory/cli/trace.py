@@ -8,6 +8,7 @@ import typer
 
 from reflectory.cli import options
 from reflectory.cli.common import out, print_json
+from reflectory.errors import UserError
 
 if TYPE_CHECKING:
     from reflectory.observability.trace import Trace, TracedCall
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 def trace(
     run: options.RunFolder,
-    trajectory: Annotated[str, typer.Argument(help="Id of a trajectory, or its beginning.")],
+    trajectory: Annotated[
+        str, typer.Argument(help="Id of a trajectory, or its beginning.", show_default=False)
+    ] = "",
     role: Annotated[
         str | None, typer.Option(help="Only calls of this role (student.answer, teacher.).")
     ] = None,
@@ -28,6 +31,11 @@ def trace(
     """
     from reflectory.observability.trace import trace_of
 
+    if not trajectory:
+        raise UserError(
+            f"no trajectory of {run} was named",
+            hint=f"`reflectory show {run}` lists their ids; the beginning of one is enough",
+        )
     found = trace_of(run, trajectory)
     if role is not None:
         found = found.only(role)

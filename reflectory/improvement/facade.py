@@ -229,7 +229,10 @@ class SelfImprovement:
                 held-out questions cannot be read.
         """
         if isinstance(self._sources.documents, list) and not self._sources.documents:
-            raise UserError("no documents were named", hint="set documents in the configuration")
+            raise UserError(
+                "no documents were named",
+                hint="set documents in the configuration, or give --documents FOLDER",
+            )
         base_named(self.config.student, self.config.improvement.base)
         if self.config.training.kl_weight:
             distilled_from(self.config.teacher)

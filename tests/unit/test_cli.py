@@ -61,6 +61,8 @@ def test_the_version_is_that_of_the_package(capfd):
         (["run", "-o", "x", "-d", "d", "-i", "a", "--epsilon", "-1"], "epsilon"),
         (["run", "-o", "x", "-d", "d", "-i", "a", "--max-iterations", "0"], "max_iterations"),
         (["run", "-c", "missing.yaml", "-o", "x"], "missing.yaml"),
+        (["trace", "runs/first"], "`reflectory show runs/first` lists their ids"),
+        (["improve", "-o", "x"], "give --documents FOLDER"),
         (["dataset", "missing-run", "-o", "x"], "missing-run"),
         (["train", "missing-data", "-o", "x"], "missing-data"),
         (["models", "pull", "--model", "moon"], "moon"),
