@@ -132,6 +132,11 @@ _EXPLANATION = re.compile(
     r"outline|analy[sz]e)\b|\bwhy\b|\bin what (?:way|sense)\b|\bhow (?:is|are|was|were|do|does|"
     r"did|can|could|has|have)\b"
 )
+_ALSO = re.compile(
+    r"(?:[?.!;]|,? (?:and|but))\s+(?:also\s+)?(?:please\s+)?(?:why\b|explain|describe|compare|"
+    r"discuss|in what (?:way|sense)|how (?:is|are|was|were|do|does|did|can|could|has|have)\b)"
+)
+"""A second question, whose answer is no few words: "when did it sink, and why?"."""
 _ASKS = re.compile(rf"\b{_WH}\b")
 
 # What an answer looks like.
@@ -171,6 +176,8 @@ def expected_type(question: str) -> AnswerType:
     """Return what a question or instruction asks for."""
     asked = _SHORT.sub(r"\1 is", " ".join(question.lower().split()).strip(_QUOTES + "\u00bf"))
     asked = _CLAUSE.sub("", _NAME_IT.sub("what is ", _OPENING.sub("", asked)))
+    if _ALSO.search(asked):
+        return AnswerType.EXPLANATION
     if _YES_NO.match(asked):
         return AnswerType.CHOICE if _OR.search(asked) else AnswerType.YES_NO
     number = _NUMBER.search(asked)

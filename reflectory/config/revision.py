@@ -16,8 +16,9 @@ class RevisionConfig(Settings):
     had, so by default the teacher grades R_t and what might follow it, and the best is kept.
 
     Attributes:
-        accept: ``better`` takes a draft only when its grade is above that of R_t under the
-            same context; ``always`` takes the reflection as it is, as in the survey.
+        accept: ``better`` takes a draft only when it counts for more than R_t, by its grade
+            under the same context and what ``brevity`` and ``agreement`` add; ``always`` takes
+            the reflection as it is, as in the survey.
         drafts: Reflections that the student writes; the first as it writes responses, the
             others drawn with ``temperature``. With ``always`` the first is the only one.
             ``auto`` writes 4 where the teacher's grades are likelihoods, and 1 elsewhere.

@@ -105,6 +105,13 @@ QUESTIONS = [
     ("How does a sluice work?", EXPLANATION),
     ("How well is the manuscript preserved?", EXPLANATION),
     ("Explain the tides.", EXPLANATION),
+    # A second question that few words cannot answer.
+    ("How many boats sank in the storm, and why do the sources disagree?", EXPLANATION),
+    ("When was the mill built and how did it burn down?", EXPLANATION),
+    ("Who drew the map? Explain how it was found.", EXPLANATION),
+    ("Is the harbour deep, and why?", EXPLANATION),
+    ("How many arches and piers has the bridge?", NUMBER),
+    ("Which town did he leave and when did he return?", DATE),
     ("Please describe the moulting of a crab.", EXPLANATION),
     ("Could you explain why glass is brittle?", EXPLANATION),
     ("Compare the two treaties.", EXPLANATION),
