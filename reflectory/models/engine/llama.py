@@ -87,11 +87,11 @@ class LlamaNetwork:
     ) -> None:
         self.shape = shape
         self._embedding = embedding
-        self._layers = tuple(layers)
+        self.layers = tuple(layers)
         self._norm = norm
         self._head = head
         self._rotary = rotary
-        self._activation = activation
+        self.activation = activation
         self._changed = changed
         self._turned = turned
 
@@ -105,18 +105,24 @@ class LlamaNetwork:
     ) -> torch.Tensor:
         """Return logits of the kept tokens, as :class:`Network` asks."""
         x = ids if ids.is_floating_point() else functional.embedding(ids, self._embedding)
+        cosine, sine = self._angles(x, positions)
+        for number, layer in enumerate(self.layers):
+            x = x + self._attention(number, layer, x, cosine, sine, attend, slices)
+            both = layer.gate_up(_normed(layer.before_mlp, x), slices)
+            middle = both.shape[-1] // 2
+            gated = self.activation(both[:, :middle]).mul_(both[:, middle:])
+            x = x + layer.down(gated, slices)
+        return logits_of(_normed(self._norm, x[keep]), self._head)
+
+    def _angles(
+        self, x: torch.Tensor, positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosine and sine of the positions, each (tokens, 1, width)."""
         cosine, sine = self._rotary(x[None], positions[None])
         # Rotating half: (a, b) -> (-b, a). The sign goes into the sine once.
         half = cosine.shape[-1] // 2
         sine = torch.cat((-sine[..., :half], sine[..., half:]), dim=-1)
-        cosine, sine = cosine[0][:, None], sine[0][:, None]
-        for number, layer in enumerate(self._layers):
-            x = x + self._attention(number, layer, x, cosine, sine, attend, slices)
-            both = layer.gate_up(_normed(layer.before_mlp, x), slices)
-            middle = both.shape[-1] // 2
-            gated = self._activation(both[:, :middle]).mul_(both[:, middle:])
-            x = x + layer.down(gated, slices)
-        return logits_of(_normed(self._norm, x[keep]), self._head)
+        return cosine[0][:, None], sine[0][:, None]
 
     def _attention(
         self,
@@ -130,6 +136,21 @@ class LlamaNetwork:
     ) -> torch.Tensor:
         shape = self.shape
         qkv = layer.qkv(_normed(layer.before_attention, x), slices).view(len(x), -1, shape.width)
+        query, kv = self._rotated(layer, qkv, cosine, sine)
+        return layer.output(attend(number, query, kv), slices)
+
+    def _rotated(
+        self, layer: Layer, qkv: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return queries, and keys and values, as :data:`Attend` takes them.
+
+        Args:
+            layer: Has the norms.
+            qkv: Shape (tokens, heads + 2 key-value heads, width).
+            cosine: Shape (tokens, 1, width).
+            sine: The same, negative in the first half.
+        """
+        shape = self.shape
         turning = qkv[:, : shape.heads + shape.kv_heads]
         if layer.query_norm is not None and layer.key_norm is not None:
             parts = turning.split((shape.heads, shape.kv_heads), dim=1)
@@ -137,7 +158,7 @@ class LlamaNetwork:
         rolled = torch.roll(turning, shape.width // 2, dims=-1)
         turned = (turning * cosine).addcmul_(rolled, sine)
         kv = torch.stack((turned[:, shape.heads :], qkv[:, shape.heads + shape.kv_heads :]), dim=1)
-        return layer.output(attend(number, turned[:, : shape.heads], kv), slices)
+        return turned[:, : shape.heads], kv
 
     @property
     def layer_names(self) -> frozenset[str]:
@@ -170,7 +191,7 @@ class LlamaNetwork:
     def _projections(self) -> list[Projection]:
         return [
             projection
-            for layer in self._layers
+            for layer in self.layers
             for projection in (layer.qkv, layer.output, layer.gate_up, layer.down)
         ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -17,6 +18,9 @@ from reflectory.models.engine.network import Network, Shape
 from reflectory.models.engine.projection import Slice
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import COVER, Node
+
+_SHORT = 1024
+"""Rows times columns of their buffer, up to which compiled loops attend to it."""
 
 Order = tuple[str, tuple[int, ...]]
 """Where something stands in a pass: its adapter and its way through the tree."""
@@ -147,7 +151,10 @@ class Pass:
         kept = list(range(len(seats)))
         for piece, begin, end in layout.pieces:
             kept.extend(range(begin, end) if piece.keep else ())
-        worker = _Attention(self._shape, self._store, layout, self._shuffle if seats else None)
+        kernels = getattr(self._network, "kernels", None)
+        worker = _Attention(
+            self._shape, self._store, layout, self._shuffle if seats else None, kernels
+        )
         logits = self._network.forward(
             torch.tensor(ids, device=device),
             torch.tensor(places, device=device),
@@ -239,15 +246,25 @@ class _Attention:
         store: RowStore,
         layout: _Layout,
         shuffle: tuple[torch.Tensor, torch.Tensor] | None,
+        kernels: Any,
     ) -> None:
         self._shape = shape
+        self._kernels = kernels
         self._store = store
         self._layout = layout
         self._shuffle = shuffle
         self._rows = len(layout.slots)
         self._fresh: dict[Node, list[torch.Tensor]] = {}
         self._places = store.places(layout.slots) if layout.slots else None
-        self._bias = store.bias() if layout.slots else None
+        self._bias = self._in_use = None
+        if layout.slots:
+            # For many tokens torch's kernel is better, since it looks at them in blocks.
+            if kernels is not None and self._rows * max(store.lengths) <= _SHORT:
+                lengths = [store.lengths[slot] for slot in layout.slots]
+                self._in_use = torch.tensor([layout.slots, lengths])
+            else:
+                self._bias = store.bias()
+        self._scale = torch.tensor(shape.scale)
         for piece, _, _ in layout.pieces:
             if piece.node is not None:
                 self._fresh[piece.node] = []
@@ -261,8 +278,10 @@ class _Attention:
             parts.append(self._own(layer, query[: self._rows], kv[: self._rows]))
         for _, begin, end in self._layout.pieces:
             parts.append(self._within(query[begin:end], kv[begin:end]))
-        whole = parts[0] if len(parts) == 1 else _joined(parts)
+        whole = _joined(parts)
         if self._layout.levels:
+            if self._kernels is not None:
+                whole = (whole[0].contiguous(), whole[1].contiguous())
             by_head = query.view(count, shape.kv_heads, shape.groups, shape.width)
             by_head = by_head.transpose(0, 1).reshape(1, shape.kv_heads, -1, shape.width)
             for level in self._layout.levels:
@@ -277,7 +296,7 @@ class _Attention:
 
     def _keep(self, layer: int, kv: torch.Tensor) -> None:
         """Write new keys and values to where the attention of this pass reads them."""
-        if self._places is not None:
+        if self._places is not None and self._in_use is None:
             self._store.write(layer, self._places, kv[: self._rows])
         for piece, begin, end in self._layout.pieces:
             node, new = piece.node, kv[begin:end]
@@ -299,6 +318,10 @@ class _Attention:
     def _own(self, layer: int, query: torch.Tensor, kv: torch.Tensor) -> Part:
         """Attend to what belongs to each decoding row alone."""
         shape, rows = self._shape, self._rows
+        if self._in_use is not None:
+            buffer = self._store.buffer(layer)
+            found: Part = self._kernels.attend_rows(query, kv, buffer, self._in_use, self._scale)
+            return found
         grouped = query.reshape(rows, shape.kv_heads, shape.groups, shape.width)
         if self._shuffle is not None:
             grouped = grouped[self._shuffle[1]]
@@ -329,6 +352,11 @@ class _Attention:
     ) -> Part:
         """Merge the attention to shared nodes into ``whole``."""
         groups = self._shape.groups
+        if self._kernels is not None:
+            for shared, *places in level:
+                part = self._to_node(layer, query, shared, *places)
+                self._kernels.merge(whole, part, places[0] * groups)
+            return whole
         found: list[Part] = []
         first = last = level[0][1]
         done = whole
@@ -338,14 +366,17 @@ class _Attention:
                 found, first = [], begin
             if node is None:
                 break
-            run = self._run(layer, node)
-            keys, values = run.permute(1, 2, 0, 3)[:, None]
-            part = attend(
-                query[:, :, begin * groups : end * groups], keys, values, self._shape.scale
-            )
-            found.append((part[0][0], part[1][0]))
+            found.append(self._to_node(layer, query, node, begin, end))
             last = end
         return done
+
+    def _to_node(self, layer: int, query: torch.Tensor, node: Node, begin: int, end: int) -> Part:
+        """Return the attention of some neighbours to a node that they share."""
+        groups = self._shape.groups
+        keys, values = self._run(layer, node).permute(1, 2, 0, 3)[:, None]
+        asked = query[:, :, begin * groups : end * groups]
+        out, total = attend(asked, keys, values, self._shape.scale)
+        return out[0], total[0]
 
 
 def _joined(parts: Sequence[Part]) -> Part:

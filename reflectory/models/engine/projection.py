@@ -103,7 +103,7 @@ class Projection:
         sizes: Sequence[int],
         norm: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        self._product = product
+        self.product = product
         self._norm = norm
         self.names = tuple(names)
         self.sizes = tuple(sizes)
@@ -116,16 +116,35 @@ class Projection:
 
     def __call__(self, x: torch.Tensor, slices: Sequence[Slice] = ()) -> torch.Tensor:
         """Return the outputs for ``x`` of shape (tokens, inputs); slices name adapters."""
-        y = self._product(x)
+        y = self.product(x)
+        self.adapt(y, x, slices)
+        return y
+
+    def adapt(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        slices: Sequence[Slice],
+        scales: torch.Tensor | None = None,
+    ) -> None:
+        """Add to outputs what the adapters make of the inputs.
+
+        Args:
+            y: Shape (tokens, outputs) or with further rows below, changed.
+            x: Shape (tokens, inputs).
+            slices: Name adapters.
+            scales: What the outputs will be multiplied with, shape (tokens, 1); ``None`` for 1.
+        """
         for part in slices:
             low = self._adapters.get(part.adapter)
-            if low is not None:
-                rows = x[part.begin : part.end]
-                rows = rows if self._norm is None else self._norm(rows)
-                y[part.begin : part.end] += (rows.to(low.down.dtype) @ low.down.T @ low.up.T).to(
-                    y.dtype
-                )
-        return y
+            if low is None:
+                continue
+            rows = x[part.begin : part.end]
+            rows = rows if self._norm is None else self._norm(rows)
+            more = (rows.to(low.down.dtype) @ low.down.T @ low.up.T).to(y.dtype)
+            if scales is not None:
+                more /= scales[part.begin : part.end]
+            y[part.begin : part.end] += more
 
     def add_adapter(self, adapter: str, layers: Mapping[str, LowRank]) -> None:
         """Take over the adapter's matrices for these layers, if it has any.

@@ -24,6 +24,8 @@ from reflectory.models.engine.projection import PACKED_ROWS, LowRank, Projection
 _SEED = 0
 """Of the orthogonal matrices."""
 
+_NO_NORM = torch.tensor(-1.0)
+
 _TOP = 127.0
 _ZERO = 128
 
@@ -54,9 +56,9 @@ class QuantizedProduct:
         )
         self._scales = (scales / _TOP).float()
         self._zeros = torch.zeros(len(weight), dtype=torch.int64)
-        self._bias = bias
+        self._bias = None if bias is None else bias.float()
         self._epsilon = None if epsilon is None else torch.tensor(epsilon)
-        self._digits = digits
+        self.digits = digits
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the product for ``x`` of shape (tokens, inputs), float32."""
@@ -64,18 +66,28 @@ class QuantizedProduct:
         # Unsigned, with zero at 128, since oneDNN is fast with those only; conversion
         # cuts off, so the half rounds.
         raised = torch.mul(x, _TOP / largest).add_(_ZERO + 0.5)
-        if self._digits == 1:
-            y = self._multiply(raised.to(torch.uint8))
+        if self.digits == 1:
+            y = self.multiply(raised.to(torch.uint8))
         else:
             # What is cut off, from 0 to 1, is what rounding leaves plus one half. Both
             # digits are rows of one product: the weights are read once.
             both = raised.new_empty((2, *raised.shape), dtype=torch.uint8)
             both[0] = raised
             both[1] = raised.frac_().mul_(2 * _TOP).add_(_ZERO + 0.5 - _TOP)
-            first, rest = self._multiply(both.view(-1, both.shape[-1])).chunk(2)
+            first, rest = self.multiply(both.view(-1, both.shape[-1])).chunk(2)
             y = first.add_(rest, alpha=0.5 / _TOP)
         y.mul_(self._token_scales(x, largest))
         return y if self._bias is None else y.add_(self._bias)
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """What is added to the outputs, shape (outputs,), float32."""
+        return self._bias if self._bias is not None else torch.zeros_like(self._scales)
+
+    @property
+    def epsilon(self) -> torch.Tensor:
+        """What is added to the mean square of a row; negative where there is no norm."""
+        return self._epsilon if self._epsilon is not None else _NO_NORM
 
     def _token_scales(self, x: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         """Return the scale of each token times 127, which is divided out in the weights'."""
@@ -85,7 +97,8 @@ class QuantizedProduct:
         mean_square = torch.addcmul(self._epsilon, length, length, value=1 / x.shape[-1])
         return mean_square.rsqrt_().mul_(largest)
 
-    def _multiply(self, digits: torch.Tensor) -> torch.Tensor:
+    def multiply(self, digits: torch.Tensor) -> torch.Tensor:
+        """Return the sums for rows of 8-bit digits, to be multiplied with the rows' scales."""
         product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             digits,
             1.0,

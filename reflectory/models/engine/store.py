@@ -82,6 +82,10 @@ class RowStore:
         """Write the keys and values of new tokens, (tokens, 2, kv heads, width)."""
         self._buffers[layer].view(-1, *kv.shape[1:]).index_copy_(0, places, kv)
 
+    def buffer(self, layer: int) -> torch.Tensor:
+        """Return what a layer's slots lie in, (slots, columns, 2, kv heads, width)."""
+        return self._buffers[layer]
+
     def read(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of all slots, each (slots, kv heads, columns, width)."""
         used = self._buffers[layer][: len(self.lengths), : max(self.lengths)]

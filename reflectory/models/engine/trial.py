@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from reflectory.models.engine.fused import compiled
 from reflectory.models.engine.generic import GenericNetwork
 from reflectory.models.engine.llama import is_llama, llama_network
 from reflectory.models.engine.network import Network
@@ -43,8 +44,11 @@ def network_for(model: Any, *, quantized: bool = False) -> Network | None:
         if quantized:
             if not is_llama(model):
                 return None
-            whole = llama_network(model, QuantizedParts(model))
-            return whole if agrees(whole, wanted, QUANTIZED_TOLERANCE) else None
+            plain = llama_network(model, QuantizedParts(model))
+            for network in (compiled(plain), plain):
+                if network is not None and agrees(network, wanted, QUANTIZED_TOLERANCE):
+                    return network
+            return None
         if is_llama(model):
             fused = _fused(model)
             if fused is not None and _tried(fused, wanted):
