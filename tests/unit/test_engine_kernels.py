@@ -246,11 +246,19 @@ def test_other_gates_and_float_weights_stay_plain() -> None:
 
 
 @compiled
+@pytest.mark.parametrize("error", [ImportError("no such part"), LookupError("no type for this")])
 def test_numba_that_does_not_work_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = "reflectory.models.engine.kernels"
+    class Broken:
+        """Finds the loops and cannot load them."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "reflectory.models.engine.kernels":
+                raise error
+
     monkeypatch.delattr("reflectory.models.engine.kernels")
-    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "reflectory.models.engine.kernels")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     assert fused.load_kernels() is None
-    assert "compiled loops cannot be used" in caplog.text
+    assert str(error) in caplog.text
