@@ -20,6 +20,7 @@ step reads are left out of it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import signal
 import statistics
@@ -125,8 +126,9 @@ def print_calls(rows: Sequence[dict[str, Any]]) -> None:
 
 def about(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     """Return what the figures depend on."""
+    loops = ["numba"] if importlib.util.find_spec("numba") else []  # used where it is there
     return {
-        **provenance("torch", "transformers", device=options.device),
+        **provenance("torch", "transformers", *loops, device=options.device),
         "threads": torch.get_num_threads(),
         "model": model.model_dump(mode="json", exclude={"path", "files"}),
         "new_tokens": NEW_TOKENS,
