@@ -14,7 +14,7 @@ from reflectory.cluster.calls import CallDesk, DeskModel, Exchange
 from reflectory.cluster.said import describe_error
 from reflectory.config import BudgetConfig, RemoteConfig
 from reflectory.config.remote import ModelLimits
-from reflectory.driver import check_instruction, drive
+from reflectory.driver import check_instruction, drive, steps_are_told
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.graphs.outcome import failed_trajectory, trajectory_of
 from reflectory.loop import ReflectiveLoop
@@ -137,7 +137,7 @@ class LoopWorker:
 
         self._live = self._parts.context(wrap)
         # No checkpoints: a loop that is cut off runs again on recorded calls, anywhere.
-        self._graph = self._loop.graph(None)
+        self._graph = self._loop.graph(None, branch_graphs=steps_are_told(None))
 
     async def run(self, item: Instruction) -> dict[str, Any]:
         """Run one loop.
