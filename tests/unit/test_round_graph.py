@@ -70,7 +70,10 @@ def run(work, rounds=2, review=(), on_review=None, saver=None, settings=(), fold
 
 
 def test_the_double_meets_the_protocol():
-    assert isinstance(Log(), RoundWork)
+    # From Python 3.12 on, isinstance does not see what __getattr__ gives.
+    methods = [name for name in vars(RoundWork) if not name.startswith("_")]
+    assert set(STAGES) < set(methods)
+    assert all(callable(getattr(Log(), name)) for name in methods)
 
 
 def test_stages_run_in_order_and_a_decision_ends_each_round():
