@@ -22,7 +22,7 @@ from reflectory.runs.database import BUSY_SECONDS, database_errors
 from reflectory.types import SCHEMA_VERSION, Flag, Record
 
 if TYPE_CHECKING:
-    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -38,6 +38,20 @@ _ENUMS: tuple[type[Enum], ...] = (CellStatus, Flag)
 def damaged_checkpoint(error: Exception) -> IntegrityError:
     """Return what a decoder's error means here."""
     return IntegrityError(f"a checkpoint cannot be read: {repr(error)[:200]}", hint=_REMEDY)
+
+
+def check_versions(checkpoint: Checkpoint) -> None:
+    """Check that LangGraph can count on from a checkpoint; it looks only in the next step.
+
+    Raises:
+        ValueError: A version of a channel does not begin with a number.
+        TypeError: A version is no text, so it cannot be compared with those to come.
+    """
+    for versions in (checkpoint["channel_versions"], *checkpoint["versions_seen"].values()):
+        for version in versions.values():
+            if not isinstance(version, str):
+                raise TypeError(f"the version of a channel is {version!r}")
+            int(version.partition(".")[0])
 
 
 def allowed_types() -> tuple[tuple[str, str], ...]:

@@ -31,7 +31,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from reflectory.runs.checkpoints import UNREADABLE, damaged_checkpoint
+from reflectory.runs.checkpoints import UNREADABLE, check_versions, damaged_checkpoint
 
 
 @dataclass
@@ -114,6 +114,8 @@ class PromptSqliteSaver(SqliteSaver):
             self.flush()
         try:
             found = self.get_tuple(config)
+            if found is not None:
+                check_versions(found.checkpoint)
         except UNREADABLE as error:
             raise damaged_checkpoint(error) from error
         if found is None and not config["configurable"].get("checkpoint_ns"):

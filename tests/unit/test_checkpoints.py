@@ -11,7 +11,16 @@ from reflectory.alignment import CellStatus
 from reflectory.errors import IntegrityError, RunDirectoryError, StorageError
 from reflectory.runs import open_checkpointer, prune
 from reflectory.runs.checkpoints import allowed_types, make_serializer
-from reflectory.types import Examination, Failure, Flag, Passage, Question, Record, Trajectory
+from reflectory.types import (
+    Examination,
+    Failure,
+    Flag,
+    Passage,
+    Question,
+    Record,
+    StopReason,
+    Trajectory,
+)
 
 
 class Stranger:
@@ -51,7 +60,8 @@ def test_records_come_back_as_they_were():
     value = {"cells": {("basic", 0): cell}, "passages": [passage], "flag": Flag.NO_CONTEXT}
     serializer = make_serializer()
     assert serializer.loads_typed(serializer.dumps_typed(value)) == value
-    trajectory = Trajectory(id="1", instruction="i", levels=("basic",))
+    stop = StopReason(rule="epsilon", converged=True, iterations=2)
+    trajectory = Trajectory(id="1", instruction="i", levels=("basic",), stop=stop)
     assert serializer.loads_typed(serializer.dumps_typed(trajectory)) == trajectory
 
 
@@ -172,6 +182,38 @@ def test_a_database_with_a_malicious_row_is_refused(tmp_path, table):
     with pytest.raises(IntegrityError, match=r"os\.system"):
         asyncio.run(resumed())
     assert not target.exists()
+
+
+@pytest.mark.parametrize(("sound", "damaged"), [(b".0", b"p0"), (b"\xd9\x31", b"\xc4\x31")])
+def test_versions_that_nobody_can_count_on_from_are_refused_before_the_next_step(
+    tmp_path, monkeypatch, sound, damaged
+):
+    path = tmp_path / "checkpoints.sqlite"
+    config = {"configurable": {"thread_id": "t1"}}
+    monkeypatch.setattr("random.random", lambda: 0.5)  # each version ends in the same digits
+
+    async def broken():
+        async with open_checkpointer(path) as saver:
+            with pytest.raises(RuntimeError):
+                await build(saver, crash=True)[0].ainvoke({"cells": []}, config)
+
+    async def resumed():
+        async with open_checkpointer(path) as saver:
+            graph, ran = build(saver, crash=False)
+            with pytest.raises(IntegrityError, match=r"cannot be read.*\n.*delete the file"):
+                await graph.ainvoke(None, config)
+            assert ran == []
+
+    asyncio.run(broken())
+    with sqlite3.connect(path) as connection:
+        for row, checkpoint in connection.execute("SELECT rowid, checkpoint FROM checkpoints"):
+            assert sound in checkpoint
+            connection.execute(
+                "UPDATE checkpoints SET checkpoint = ? WHERE rowid = ?",
+                (checkpoint.replace(sound, damaged), row),
+            )
+    connection.close()
+    asyncio.run(resumed())
 
 
 def open_and_close(path):
