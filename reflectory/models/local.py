@@ -142,6 +142,7 @@ class LocalModel:
         import torch
 
         from reflectory.models.engine.engine import Engine
+        from reflectory.models.engine.fused import FusedLlama
         from reflectory.models.engine.loading import (
             Facts,
             fingerprint_of,
@@ -155,6 +156,7 @@ class LocalModel:
         place = choose_device(device)
         formats = [choose_dtype(dtype, place, integers=True)]
         facts: list[Facts] = []
+        looped: list[bool] = []
 
         def fresh() -> Any:
             # Integers are made of the exact weights.
@@ -166,6 +168,7 @@ class LocalModel:
         def prepare(model: Any) -> Any:
             quantized = formats[-1] == torch.int8
             network = network_for(model, quantized=quantized)
+            looped[:] = [True] if isinstance(network, FusedLlama) else []
             if quantized and network is None:
                 if dtype == "int8":
                     raise UserError(
@@ -187,6 +190,8 @@ class LocalModel:
             cache_bytes=cache_bytes,
         )
         known = fingerprint or fingerprint_of(folder, name, formats[-1])
+        if fingerprint is None and looped:
+            known += "-loops"  # Compiled loops round otherwise, so what is said differs.
         local = cls.__new__(cls)
         local._take(engine, facts[0], tokenizer, known)
         if adapter is not None:

@@ -36,6 +36,7 @@ LIBRARIES = (
     "sentence-transformers",
     "faiss-cpu",
     "numpy",
+    "numba",
     "pydantic",
 )
 """Distributions whose version can change a result."""

@@ -93,7 +93,7 @@ def test_turning_is_that_of_the_plain_network() -> None:
     y, bias = drawn(0, count * every, shape.width), drawn(1, every, shape.width)
     y = y.view(count, every, shape.width)
     scales = drawn(2, count, 1).abs()
-    cosine, sine = network._angles(torch.zeros(count, 8), torch.arange(count) * 7)
+    cosine, sine = network.angles(torch.zeros(count, 8), torch.arange(count) * 7)
     wanted = network._rotated(network.layers[0], y * scales[:, None] + bias, cosine, sine)
     query = torch.empty(count, shape.heads, shape.width)
     kv = torch.empty(count, 2, shape.kv_heads, shape.width)
@@ -185,6 +185,68 @@ def test_the_network_of_compiled_loops_is_the_plain_one() -> None:
 
 
 @compiled
+@pytest.mark.parametrize("short", [0, 1024])
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_what_others_set_in_the_process_changes_nothing(
+    default: torch.dtype, short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers changes the default format while it loads a model in another thread."""
+    monkeypatch.setattr("reflectory.models.engine.passes._SHORT", short)
+    plain = llama_network(tiny_model(0)[0], QuantizedParts(tiny_model(0)[0]))
+    fast = fused.compiled(plain)
+    assert fast is not None
+    wanted = written(plain)[0]
+    torch.set_default_dtype(default)
+    try:
+        found = written(fast)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == wanted
+
+
+@compiled
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_queries_are_merged_by_a_team(threads: int) -> None:
+    rng = torch.Generator().manual_seed(1)
+    whole = (torch.randn(3, 70, 8, generator=rng), torch.randn(3, 70, generator=rng))
+    part = (torch.randn(3, 61, 8, generator=rng), torch.randn(3, 61, generator=rng))
+    wanted = merged((whole[0][:, 5:66], whole[1][:, 5:66]), part)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        kernels.merge(whole, part, 5)
+    finally:
+        torch.set_num_threads(before)
+    for now, right in zip(whole, wanted, strict=True):
+        assert torch.allclose(now[:, 5:66], right, atol=1e-5)
+
+
+@compiled
+def test_layers_of_other_sizes_stay_plain() -> None:
+    """Addresses go to the kernels, so a size that does not fit must be seen before."""
+    plain = llama_network(tiny_model(0)[0], QuantizedParts(tiny_model(0)[0]))
+    turn = plain.angles
+    plain.angles = lambda x, at: tuple(part[..., : part.shape[-1] // 2] for part in turn(x, at))  # type: ignore[method-assign,assignment,misc,return-value]
+    assert fused.compiled(plain) is None
+    plain.angles = turn  # type: ignore[method-assign]
+    plain.layers[-1].gate_up.sizes = (8, 8)
+    assert fused.compiled(plain) is None
+
+
+@compiled
+def test_loops_that_fail_in_the_trial_leave_the_plain_network(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such address")
+
+    monkeypatch.setattr(fused.FusedLlama, "forward", fail)
+    network = network_for(tiny_model(0)[0], quantized=True)
+    assert type(network) is LlamaNetwork
+    assert "torch's operations serve" in caplog.text
+
+
+@compiled
 def test_adapters_ride_on_the_compiled_network(tiny_folders: tuple[Path, Path, Path]) -> None:
     from reflectory.models.adapter_files import read_adapter
     from reflectory.models.engine.adapters import read_lora
@@ -229,6 +291,13 @@ def test_norms_of_queries_and_biases_are_kept() -> None:
                     weight.normal_(1.0, 0.3)
         network = network_for(model, quantized=True)
         assert isinstance(network, fused.FusedLlama)
+        plain = llama_network(model, QuantizedParts(model))
+        piece = Piece(list(range(60)), 0, None, keep=True)
+        with torch.inference_mode():
+            (wanted,), (found,) = (
+                Pass(n, RowStore(n.shape)).run((), (), [piece])[1] for n in (plain, network)
+            )
+        assert float((found - wanted).abs().mean()) < 1e-3 * float(wanted.std())
 
 
 def test_without_numba_the_plain_network_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,12 +43,20 @@ def load_kernels() -> Any:
 def compiled(network: LlamaNetwork) -> FusedLlama | None:
     """Return a network of integers with compiled loops; ``None`` where they do not fit.
 
-    They are for a gate with SiLU and rotations over whole heads.
+    They are for a gate with SiLU, rotations over whole heads, and layers that are all as wide.
     """
     points = torch.linspace(-9, 9, 64)
     if not torch.allclose(network.activation(points), functional.silu(points), atol=1e-6):
         return None
     if not all(_digits(layer) == (1, 1, 1, 2) for layer in network.layers):
+        return None
+    # The kernels are told addresses: what they read and write has to have these sizes.
+    shape, wide = network.shape, network.layers[0].gate_up.outputs
+    cosine, _ = network.angles(torch.zeros(1, shape.hidden), torch.zeros(1, dtype=torch.long))
+    if cosine.shape[-1] != shape.width:
+        return None
+    every = (shape.heads + 2 * shape.kv_heads) * shape.width
+    if any((x.qkv.outputs, x.gate_up.outputs) != (every, wide) for x in network.layers):
         return None
     kernels = load_kernels()
     return None if kernels is None else FusedLlama(network, kernels)
@@ -114,7 +122,8 @@ class FusedLlama(LlamaNetwork):
     ) -> torch.Tensor:
         """Return logits of the kept tokens, as :class:`Network` asks."""
         x = ids.clone() if ids.is_floating_point() else functional.embedding(ids, self._embedding)
-        scratch = self._scratch(x, self._angles(x, positions))
+        cosine, sine = self.angles(x, positions)
+        scratch = self._scratch(x, (cosine.contiguous(), sine.contiguous()))
         sums, before = None, _product(self.layers[0].down)
         for number, layer in enumerate(self.layers):
             self._absorb(sums, before, layer.qkv, scratch)

@@ -105,7 +105,7 @@ class LlamaNetwork:
     ) -> torch.Tensor:
         """Return logits of the kept tokens, as :class:`Network` asks."""
         x = ids if ids.is_floating_point() else functional.embedding(ids, self._embedding)
-        cosine, sine = self._angles(x, positions)
+        cosine, sine = self.angles(x, positions)
         for number, layer in enumerate(self.layers):
             x = x + self._attention(number, layer, x, cosine, sine, attend, slices)
             both = layer.gate_up(_normed(layer.before_mlp, x), slices)
@@ -114,10 +114,13 @@ class LlamaNetwork:
             x = x + layer.down(gated, slices)
         return logits_of(_normed(self._norm, x[keep]), self._head)
 
-    def _angles(
-        self, x: torch.Tensor, positions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cosine and sine of the positions, each (tokens, 1, width)."""
+    def angles(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosine and sine of the positions, each (tokens, 1, width).
+
+        Args:
+            x: Of whose format they are, shape (tokens, hidden size).
+            positions: Shape (tokens,).
+        """
         cosine, sine = self._rotary(x[None], positions[None])
         # Rotating half: (a, b) -> (-b, a). The sign goes into the sine once.
         half = cosine.shape[-1] // 2

@@ -20,7 +20,7 @@ from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import COVER, Node
 
 _SHORT = 1024
-"""Rows times columns of their buffer, up to which compiled loops attend to it."""
+"""Rows times the longest row's own tokens, up to which compiled loops attend to them."""
 
 Order = tuple[str, tuple[int, ...]]
 """Where something stands in a pass: its adapter and its way through the tree."""
@@ -264,7 +264,8 @@ class _Attention:
                 self._in_use = torch.tensor([layout.slots, lengths])
             else:
                 self._bias = store.bias()
-        self._scale = torch.tensor(shape.scale)
+        # The default format of others in this process is none of the kernels' business.
+        self._scale = torch.tensor(shape.scale, dtype=torch.float32)
         for piece, _, _ in layout.pieces:
             if piece.node is not None:
                 self._fresh[piece.node] = []

@@ -24,7 +24,7 @@ from reflectory.models.engine.projection import PACKED_ROWS, LowRank, Projection
 _SEED = 0
 """Of the orthogonal matrices."""
 
-_NO_NORM = torch.tensor(-1.0)
+_NO_NORM = torch.tensor(-1.0, dtype=torch.float32)
 
 _TOP = 127.0
 _ZERO = 128
@@ -39,6 +39,9 @@ class QuantizedProduct:
         epsilon: Bring ``x`` to unit root mean square first, with this added to its
             mean square; ``None`` takes it as it is.
         digits: 2 also multiplies what the first rounding left of ``x``.
+
+    Attributes:
+        bias: What is added to the outputs, shape (outputs,), float32; zeros where nothing is.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class QuantizedProduct:
         )
         self._scales = (scales / _TOP).float()
         self._zeros = torch.zeros(len(weight), dtype=torch.int64)
-        self._bias = None if bias is None else bias.float()
-        self._epsilon = None if epsilon is None else torch.tensor(epsilon)
+        self._biased = bias is not None
+        self.bias = torch.zeros(len(weight)) if bias is None else bias
+        self.bias = self.bias.float()
+        self._epsilon = None if epsilon is None else torch.tensor(epsilon, dtype=torch.float32)
         self.digits = digits
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,12 +82,7 @@ class QuantizedProduct:
             first, rest = self.multiply(both.view(-1, both.shape[-1])).chunk(2)
             y = first.add_(rest, alpha=0.5 / _TOP)
         y.mul_(self._token_scales(x, largest))
-        return y if self._bias is None else y.add_(self._bias)
-
-    @property
-    def bias(self) -> torch.Tensor:
-        """What is added to the outputs, shape (outputs,), float32."""
-        return self._bias if self._bias is not None else torch.zeros_like(self._scales)
+        return y.add_(self.bias) if self._biased else y
 
     @property
     def epsilon(self) -> torch.Tensor:
