@@ -194,7 +194,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             dtype=options.dtype,
         )
         parts = await loop.aopen()
-        judge = parts.make_grader(parts.teacher)
+        judge = parts.grader(parts.teacher)
 
         async def grade(task: GradingTask, judge: Any = judge) -> float | None:
             try:

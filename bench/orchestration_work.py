@@ -145,7 +145,7 @@ class Agents:
         self.config = parts.config
         self.retriever, self.embedder = parts.retriever, parts.embedder
         self.count_tokens = parts.student.count_tokens
-        make_grader = parts.make_grader(parts.teacher)
+        make_grader = parts.grader(parts.teacher)
         self.teacher = Teacher(parts.teacher, make_grader, parts.prompts, parts.config)
         self.student = Student(
             parts.student,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reflectory.models.resolve import ModelPool
 
 Wrap = Callable[[Model], Model]
+MakeGrader = Callable[[Model, PromptSet], Grader]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Parts:
         student: The model that answers; the same object when both name one.
         embedder: Embeds answers, instructions and passages.
         retriever: Finds passages.
-        make_grader: Makes the grader for a (possibly wrapped) teacher model.
+        make_grader: Makes the grader for a (possibly wrapped) teacher model and prompts, which a
+            calibrated or handed-over grader leaves aside.
         verifier: Finds the evidence for what the student says.
         stop_rules: Asked after every iteration.
         pool: Holds the models that were loaded here, and not those handed over.
@@ -95,7 +97,7 @@ class Parts:
     student: Model
     embedder: Embedder
     retriever: Retriever
-    make_grader: Callable[[Model], Grader]
+    make_grader: MakeGrader
     verifier: Verifier
     stop_rules: tuple[StopRule, ...]
     pool: ModelPool
@@ -121,7 +123,7 @@ class Parts:
             retriever=self.retriever,
             teacher=Teacher(
                 teacher,
-                self.make_grader(teacher),
+                self.grader(teacher),
                 self.prompts,
                 self.config,
                 response_rubric=self.response_rubric,
@@ -138,13 +140,21 @@ class Parts:
             stop_rules=self.stop_rules,
         )
 
+    def grader(self, teacher: Model) -> Grader:
+        """Return the grader.
+
+        Args:
+            teacher: The model that judges, possibly wrapped.
+        """
+        return self.make_grader(teacher, self.prompts)
+
     def fingerprints(self) -> dict[str, str]:
         """Return what answered, by role, for records and manifests."""
         return {
             "teacher": self.teacher.fingerprint,
             "student": self.student.fingerprint,
             "embedder": self.embedder.fingerprint,
-            "grader": self.make_grader(self.teacher).fingerprint,
+            "grader": self.grader(self.teacher).fingerprint,
             "retriever": self.retriever.fingerprint,
             "verifier": self.verifier.fingerprint,
         }
@@ -275,21 +285,21 @@ def _verifier(given: Verifier | None) -> Verifier:
 
 async def _grader_factory(
     sources: Sources, config: LoopConfig, prompts: PromptSet, teacher: Model
-) -> Callable[[Model], Grader]:
+) -> MakeGrader:
     given = sources.grader
     if given is not None:
         if isinstance(given, Grader):
-            return lambda model: given
+            return lambda model, _: given
         if callable(given):
             grader = FunctionGrader(given)
-            return lambda model: grader
+            return lambda model, _: grader
         raise UserError(
             f"{type(given).__name__} is no grader",
             hint="pass a function of a GradingTask, or an object with fingerprint and grade()",
         )
     can_score = Capability.SCORE in teacher.capabilities
     if config.grader == "spoken" or (config.grader == "auto" and not can_score):
-        return lambda model: SpokenGrader(
+        return lambda model, prompts: SpokenGrader(
             model,
             prompts,
             max_tokens=config.sampling.grade_tokens,
@@ -308,7 +318,8 @@ async def _grader_factory(
 
     folder = sources.calibration_folder or cache_folder() / "calibrations"
     calibration = await calibration_for(teacher, prompts, calibration_cases(), folder)
-    return lambda model: LikelihoodGrader(model, prompts, calibration)
+    # With the prompts that it was calibrated for, whatever the agents are told.
+    return lambda model, _: LikelihoodGrader(model, prompts, calibration)
 
 
 def _unchanged(model: Model) -> Model:

@@ -25,6 +25,7 @@ from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import Feedback, Passage, Question
 
 RESPONSE_RUBRIC = "It answers the whole question, correctly, and the documents support it."
+RUBRIC_WITHOUT_DOCUMENTS = "It does everything that the instruction demands."
 
 # A number belongs to a list only with a mark and a space behind it: "1908 was
 # the year of what?" keeps its year.

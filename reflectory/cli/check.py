@@ -146,9 +146,7 @@ def _grader(parts: Any) -> tuple[str, str]:
 
     # One answer per kind and set is enough to tell a judge from a coin.
     chosen = {(case.group, case.kind): case for case in measuring_cases()}
-    report = BACKGROUND.run(
-        measure_grader(parts.make_grader(parts.teacher), tuple(chosen.values()))
-    )
+    report = BACKGROUND.run(measure_grader(parts.grader(parts.teacher), tuple(chosen.values())))
     failed, total = len(report.failed), report.graded + len(report.failed)
     detail = (
         f"area under the ROC curve {report.auc:.2f} (0.5 is chance) "

@@ -33,9 +33,10 @@ def problems_of(error: ValidationError, model: type[BaseModel] | None = None) ->
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             like = _like(model, item["loc"])
-            message = "there is no such field; "
-            message += f"did you mean {like}? S" if like else "s"
-            message += "ee docs/configuration.md for those there are"
+            fields = "docs/configuration.md for those there are"
+            message = f"there is no such field; see {fields}"
+            if like is not None:
+                message = f"there is no such field; did you mean {like}? See {fields}"
         given = (
             ""
             if item["type"] in {"missing", "extra_forbidden"}

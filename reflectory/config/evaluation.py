@@ -102,7 +102,7 @@ class EvaluationConfig(Settings):
         """All metrics that the figures need, ``primary`` and ``right`` included."""
         return tuple(dict.fromkeys((*self.metrics, self.primary, self.right)))
 
-    def fitted(self, *, references: bool, constraints: bool) -> EvaluationConfig:
+    def fitted(self, *, references: bool, constraints: bool, documents: bool) -> EvaluationConfig:
         """Return the same with metrics that suit a set, wherever the default ones stand.
 
         By their values and not by whether somebody wrote them, so that a configuration that
@@ -111,12 +111,15 @@ class EvaluationConfig(Settings):
         Args:
             references: Whether any question has references.
             constraints: Whether any has constraints.
+            documents: Whether any is answered from documents.
         """
         if not constraints:
             return self
         changes: dict[str, object] = {}
         if self.metrics == REFERENCE_METRICS:
-            compared = REFERENCE_METRICS[:-1] if references else ()
+            compared: tuple[str, ...] = REFERENCE_METRICS[:-1] if references else ()
+            if not documents:
+                compared = tuple(name for name in compared if name != "groundedness")
             # Words last: a page has no room for all of them.
             changes["metrics"] = (*compared, *CONSTRAINT_METRICS, REFERENCE_METRICS[-1])
         if not references:

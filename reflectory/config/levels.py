@@ -57,3 +57,31 @@ DEFAULT_LEVELS = (
         starters=("What evidence", "Which claim"),
     ),
 )
+
+LEVELS_WITHOUT_DOCUMENTS = (
+    Level(
+        name="basic",
+        description="asks for one thing that the response was told to have or to be",
+        rubric="The answer names something that the instruction demands.",
+        starters=("What", "Which", "How many", "How long"),
+    ),
+    Level(
+        name="intermediate",
+        description="asks where the response does one of these things",
+        rubric="The answer names the part of the response that does it.",
+        starters=("Where in the response", "Which part of the response"),
+    ),
+    Level(
+        name="advanced",
+        description="asks what the instruction demands that the response does not do",
+        rubric="The answer names a demand that is not met, or says that there is none.",
+        starters=("What demand", "Why does the response"),
+    ),
+    Level(
+        name="expert",
+        description="asks what has to change so that the response does everything",
+        rubric="The answer says what to change, and that change meets a demand.",
+        starters=("What has to change", "How would the response"),
+    ),
+)
+"""What stands for the default levels, one for one, where there are no documents to ask about."""

@@ -289,7 +289,9 @@ def _turned(
     old = {answer.id: answer for answer in before.answers}
     for answer in after.answers:
         earlier = old.get(answer.id)
-        if earlier is None or is_right(earlier, metric) == is_right(answer, metric):
+        if earlier is None or metric not in earlier.values or metric not in answer.values:
+            continue
+        if is_right(earlier, metric) == is_right(answer, metric):
             continue
         yield (
             is_right(answer, metric),

@@ -81,15 +81,19 @@ def question_of(
         text = next((row[name] for name in names if row.get(name) is not None), None)
         if not isinstance(text, str) or not text.strip():
             raise ValueError("there is no question")
+        documents, paragraph = tuple(_documents(row, own)), _paragraph(row, own)
+        if constraints and paragraph is not None and not documents:
+            # What a prompt is about ("summarise the text") belongs to no other question.
+            documents, paragraph = (paragraph,), None
         question = EvaluationQuestion(
             id=own,
             question=text.strip(),
             references=_references(row, needed=not constraints),
-            documents=tuple(_documents(row, own)),
+            documents=documents,
             domain=str(row.get("domain") or ""),
             constraints=constraints,
         )
-        return question, _paragraph(row, own)
+        return question, paragraph
     except UserError as error:  # of a constraint
         raise UserError(f"{place}: {error.message}", hint=error.hint) from error
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:

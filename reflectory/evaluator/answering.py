@@ -178,7 +178,10 @@ class Answering:
 
     def _key(self, contender: Contender, item: HeldOutItem, budget: Budget | None) -> str:
         """Return the hash of all that decides an answer and that the run does not fix."""
-        settings = self._arena.settings
+        settings, parts = self._arena.settings, self._arena.parts_of(item.id)
+        told: list[object] = []
+        if item.id in self._arena.alone:  # The run fixes its own levels and rubric alone.
+            told = [[level.model_dump() for level in parts.config.levels], parts.response_rubric]
         return content_hash(
             contender.name,
             str(getattr(contender, "fingerprint", "")),
@@ -188,6 +191,7 @@ class Answering:
             None if budget is None else budget.model_dump(),
             [settings.temperature, settings.samples, settings.seed],
             dict(self._arena.prompts_of(item.id).texts),
+            *told,
         )
 
 

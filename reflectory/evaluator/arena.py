@@ -10,10 +10,14 @@ from typing import Any
 from reflectory.agents import PromptSet
 from reflectory.assembly import Parts
 from reflectory.config import EvaluationConfig, LoopConfig
-from reflectory.contenders.alone import NoDocuments, alone_parts, alone_prompts
 from reflectory.contenders.meter import Meter, MeteredModel
 from reflectory.contenders.prompts import with_contenders
 from reflectory.contenders.protocol import AskedQuestion, Budget, Task
+from reflectory.contenders.without_documents import (
+    NoDocuments,
+    parts_without_documents,
+    prompts_without_documents,
+)
 from reflectory.errors import UserError
 from reflectory.evaluation.held_out import HeldOutItem, find_contexts
 from reflectory.evaluation.set_rows import EvaluationItem, EvaluationQuestion
@@ -25,7 +29,7 @@ from reflectory.retrieval.retriever import Retriever
 from reflectory.runs.budget import Ledger
 from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_cache import CallCache
-from reflectory.types import Document, Trajectory
+from reflectory.types import Document, Flag, Trajectory
 
 
 def documents_for(
@@ -56,7 +60,7 @@ def documents_for(
     return NoDocuments()
 
 
-def answered_alone(
+def ids_without_documents(
     questions: EvaluationSet, settings: EvaluationConfig, documents: Sequence[Any]
 ) -> frozenset[str]:
     """Return the ids of the questions that are answered without documents.
@@ -101,10 +105,9 @@ class Arena:
         self.parts = parts
         self.settings = settings
         self.prompts: PromptSet = with_contenders(parts.prompts)
-        self.fingerprints = parts.fingerprints()
         self.alone = alone
-        self._alone_prompts = alone_prompts(self.prompts, parts.config)
-        self._alone_parts = alone_parts(parts, self._alone_prompts)
+        self._alone_prompts = prompts_without_documents(self.prompts, parts.config)
+        self._alone_parts = parts_without_documents(parts, self._alone_prompts)
         self._calls = calls
         self._ledger = ledger
         self._cached: dict[int, CachedModel] = {}
@@ -178,6 +181,12 @@ class Arena:
             parts = replace(known, retriever=retriever, config=config or known.config)
             return parts.context(lambda model: MeteredModel(self.cached(model), meter))
 
+        def keep(trajectory: Trajectory) -> None:
+            if item.id in self.alone:  # Nothing was to be found, so nothing is missing.
+                flags = tuple(f for f in trajectory.flags if f is not Flag.NO_CONTEXT)
+                trajectory = trajectory.model_copy(update={"flags": flags})
+            record(trajectory)
+
         meter = Meter()
         return Task(
             question=AskedQuestion.of(item),
@@ -187,8 +196,8 @@ class Arena:
             meter=meter,
             live=live(meter, None),
             open_live=live,
-            record=record,
-            fingerprints=self.fingerprints,
+            record=keep,
+            fingerprints=known.fingerprints(),
         )
 
     def _over(self, documents: Sequence[Document]) -> Retriever:

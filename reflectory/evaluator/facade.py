@@ -19,7 +19,7 @@ from reflectory.evaluation.records import EvaluationReport
 from reflectory.evaluation.sets import EvaluationSet, read_sets
 from reflectory.evaluation.weights import weights_of
 from reflectory.evaluator.answering import Answering, OnProgress
-from reflectory.evaluator.arena import Arena, answered_alone, documents_for
+from reflectory.evaluator.arena import Arena, documents_for, ids_without_documents
 from reflectory.evaluator.reporting import report_of
 from reflectory.models.device import describe_device
 from reflectory.runner import model_records
@@ -138,7 +138,7 @@ class Evaluator:
         questions = await asyncio.to_thread(self.read)
         settings = self.fitted(questions)
         sources = self._sources(questions)
-        alone = answered_alone(questions, settings, self._named_documents)
+        alone = ids_without_documents(questions, settings, self._named_documents)
         parts = await assemble(sources, self.config.loop)
         try:
             with self._directory(Path(output), settings, sources, parts) as directory:
@@ -207,10 +207,12 @@ class Evaluator:
             UserError: A metric says nothing of any question.
         """
         rows = questions.questions
+        alone = ids_without_documents(questions, self.settings, self._named_documents)
         settings = self.settings.fitted(
-            references=any(q.references for q in rows), constraints=any(q.constraints for q in rows)
+            references=any(q.references for q in rows),
+            constraints=any(q.constraints for q in rows),
+            documents=len(alone) < len(rows),
         )
-        alone = answered_alone(questions, settings, self._named_documents)
         weights_of(rows, settings.measured, alone=alone)
         return settings
 

@@ -60,7 +60,8 @@ async def trial_of(
     """Put the loop's judge on trial.
 
     Right and wrong answers are made from references. Questions without any are left out where
-    others have some; where none has, the judge is tried on what was really answered alone.
+    others have some; where none has, the judge is tried on what was really answered alone. With
+    and without documents the judge is told otherwise, so of two such kinds the larger is tried.
 
     Args:
         arena: Gives the judge its model, behind the call cache.
@@ -71,21 +72,30 @@ async def trial_of(
         own_grader: Whether the judge was handed over and has no model that is known here.
     """
     settings = arena.settings
-    tried = [item for item in items if item.references] or items
-    # The judge as it was in the loop on these: without documents it has other prompts.
+    known = [item for item in items if item.references] or items
+    kinds = [[item for item in known if (item.id in arena.alone) is kind] for kind in (False, True)]
+    tried = max(kinds, key=len)
+    # The judge as it was in the loop on these.
     parts = arena.parts_of(tried[0].id)
+    ids = {item.id for item in tried}
     loops = {trajectory.id: trajectory for trajectory in trajectories}
+    own = {
+        name: {id: answer for id, answer in found.items() if id in ids}
+        for name, found in answers.items()
+    }
+    own_loops = {a.trajectory for found in own.values() for a in found.values()}
+    examined = [loop for id, loop in loops.items() if id in own_loops]
 
     def again(turn: int) -> Grader:
-        return parts.make_grader(arena.cached(AskedAgain(parts.teacher, turn)))
+        return parts.grader(arena.cached(AskedAgain(parts.teacher, turn)))
 
     return await try_judge(
-        parts.make_grader(arena.cached(parts.teacher)),
+        parts.grader(arena.cached(parts.teacher)),
         tried,
         seed=settings.seed,
         again=None if own_grader else again,
-        graded=graded_answers(answers, sheet, settings.right, loops),
-        matrix=MatrixFacts.of(loops.values()),
+        graded=graded_answers(own, sheet, settings.right, loops),
+        matrix=MatrixFacts.of(examined),
         rubric=parts.response_rubric,
         verifier=parts.verifier,
         confidence=settings.confidence,

@@ -15,6 +15,7 @@ from reflectory.evaluation.records import (
     EvaluationReport,
     ScoredAnswer,
 )
+from reflectory.evaluation.weights import weight
 
 _ATTEMPTS_LIMIT = 4_000_000
 """Characters of attempts that a page holds; with more, only the reference contender's."""
@@ -72,6 +73,7 @@ class ShownQuestion:
             :func:`contenders_of`: ``r`` right, ``w`` wrong, ``n`` no answer, ``-`` not asked
             or nothing said of by the metric.
         constraints: What rules verify of an answer, by kind and parameters.
+        measured: Whether the metric says anything of the question.
     """
 
     id: str
@@ -80,12 +82,14 @@ class ShownQuestion:
     answers: tuple[ShownAnswer, ...]
     marks: dict[BudgetKind, str]
     constraints: tuple[str, ...] = ()
+    measured: bool = True
 
     @property
     def right(self) -> int | None:
         """Contenders that are right in the first table; ``None`` where nothing is said of it."""
         marks = next(iter(self.marks.values()), "")
-        return None if marks and set(marks) <= {"-"} else marks.count("r")
+        unsaid = not self.measured or (marks and set(marks) <= {"-"})
+        return None if unsaid else marks.count("r")
 
 
 def contenders_of(report: EvaluationReport) -> list[str]:
@@ -140,6 +144,7 @@ def questions_of(
                 for budget in report.tables
             },
             constraints=tuple(map(_constraint, constraints_of(asked.get(name)))),
+            measured=weight(report.weights, metric, name) > 0.0,
         )
         for name, found in scored.items()
     ]

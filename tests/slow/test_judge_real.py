@@ -28,7 +28,7 @@ def test_the_default_grader_on_the_packaged_questions():
                 questions, parts.retriever, config.retrieval, parts.student.count_tokens
             )
             return await try_judge(
-                parts.make_grader(parts.teacher),
+                parts.grader(parts.teacher),
                 items,
                 wrong_per_kind=2,
                 pairwise=LikelihoodPairJudge(parts.teacher, parts.prompts),

@@ -7,15 +7,20 @@ import pytest
 from contending import config, evaluator
 
 from reflectory.agents import PromptSet
+from reflectory.agents.teacher import RUBRIC_WITHOUT_DOCUMENTS as RUBRIC
 from reflectory.cli.common import DONE, FAILED
 from reflectory.cli.evaluate import write_report_page
 from reflectory.cli.main import run_command
 from reflectory.config import Level, LoopConfig, RunConfig
 from reflectory.config.evaluation import CONSTRAINT_METRICS, REFERENCE_METRICS
 from reflectory.config.levels import DEFAULT_LEVELS
-from reflectory.contenders.alone import LEVELS, RUBRIC, alone_config, alone_prompts
+from reflectory.config.levels import LEVELS_WITHOUT_DOCUMENTS as LEVELS
 from reflectory.contenders.prompts import with_contenders
 from reflectory.contenders.protocol import AskedQuestion
+from reflectory.contenders.without_documents import (
+    config_without_documents,
+    prompts_without_documents,
+)
 from reflectory.errors import UserError
 from reflectory.evaluation.answer_store import AnswerStore
 from reflectory.evaluation.changes import compare_reports
@@ -202,10 +207,10 @@ def test_levels_and_prompts_of_ones_own_stay():
         levels=(DEFAULT_LEVELS[0], own, DEFAULT_LEVELS[3].model_copy(update={"rubric": "Mine."})),
         prompts={"student.answer": "Mine: {question}"},
     )
-    found = alone_config(config)
+    found = config_without_documents(config)
     assert found.level_names == config.level_names
     assert found.levels == (LEVELS[0], own, config.levels[2])
-    prompts = alone_prompts(with_contenders(PromptSet.for_loop(config)), config)
+    prompts = prompts_without_documents(with_contenders(PromptSet.for_loop(config)), config)
     assert prompts.texts["student.answer"] == "Mine: {question}"
     assert "document" not in prompts.texts["teacher.ask"]
 
@@ -355,3 +360,31 @@ def test_the_page_of_a_mixed_set_says_of_each_question_what_is_measured(tmp_path
     bell, lamp = page.split('<details class="q"')[1:]
     assert "0 of 2 right" in bell and "f1 0.000" in bell and "Demanded" not in bell
     assert "of 2 right" not in lamp and "strict_prompt 1.000" in lamp and "Demanded" in lamp
+
+
+def test_references_and_constraints_need_no_documents(tmp_path):
+    rows = [{**row, "answer": "brass"} for row in prompts(2)]
+    report, _ = evaluate(tmp_path / "run", rows)
+    assert tuple(row_of(report, "loop").means) == (
+        *(name for name in REFERENCE_METRICS[:-1] if name != "groundedness"),
+        *CONSTRAINT_METRICS,
+        "words",
+    )
+    assert report.matrices.flags == {}  # nothing was to be found, so nothing is missing
+
+
+def test_a_text_that_a_constrained_row_brings_is_its_own():
+    row = {**prompts(1)[0], "prompt": "Summarise the document.", "document": "The ship sank."}
+    found = read_sets([row, {"question": "Where?", "answer": "here", "support": "It is here."}])
+    assert [d.text for d in found.questions[0].documents] == ["The ship sank."]
+    assert [d.text for d in found.pool] == ["It is here."]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_judge_is_tried_on_the_larger_kind_in_any_order(tmp_path, turned):
+    rows = [{**row, "answer": "brass"} for row in prompts(3)]
+    rows[0]["documents"] = [{"title": "A", "text": "The lamp is of brass."}]
+    settings = config(contenders=["retrieve", "loop"], judge=True)
+    report, _ = evaluate(tmp_path / "run", rows[::-1] if turned else rows, settings)
+    assert {case.id for case in report.judge.cases} == {"101", "102"}
+    assert any("1 questions" in note for note in report.judge.notes)

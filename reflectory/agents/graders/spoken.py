@@ -78,20 +78,6 @@ class SpokenGrader:
         self._attempts = attempts
         self._seed = seed
 
-    def with_prompts(self, prompts: PromptSet) -> SpokenGrader:
-        """Return the same grader with another prompt ``teacher.grade``.
-
-        Args:
-            prompts: Where it stands.
-        """
-        return SpokenGrader(
-            self._model,
-            prompts,
-            max_tokens=self._max_tokens,
-            attempts=self._attempts,
-            seed=self._seed,
-        )
-
     @property
     def fingerprint(self) -> str:
         """The judging model and that it was asked in words."""

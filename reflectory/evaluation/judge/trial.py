@@ -88,7 +88,8 @@ async def try_judge(
         verifier: Finds the statements that no passage supports, where the loop has one.
         confidence: Of all intervals, in (0, 1).
         concurrency: Most judgements at a time.
-        left_out: Questions without references that are not among ``items``, for the notes.
+        left_out: Questions that are not among ``items``, without references or judged by other
+            prompts, for the notes.
 
     Raises:
         UserError: There are no questions, an id repeats, or a number is out of its range.
@@ -256,7 +257,10 @@ def _without_references(questions: int, left_out: int, *, compared: bool) -> lis
             "rests on what was really answered."
         ]
     if left_out:
-        return [f"{left_out} questions without references had no part in the trial."]
+        return [
+            f"{left_out} questions without references, or judged by other prompts, had no part in "
+            "the trial."
+        ]
     return []
 
 

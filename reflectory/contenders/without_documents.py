@@ -15,43 +15,11 @@ from importlib.resources import files
 import yaml
 
 from reflectory.agents import PromptSet
-from reflectory.agents.graders import Grader, SpokenGrader
+from reflectory.agents.teacher import RUBRIC_WITHOUT_DOCUMENTS
 from reflectory.assembly import Parts
-from reflectory.config import Level, LoopConfig
-from reflectory.config.levels import DEFAULT_LEVELS
-from reflectory.models.protocol import Model
+from reflectory.config import LoopConfig
+from reflectory.config.levels import DEFAULT_LEVELS, LEVELS_WITHOUT_DOCUMENTS
 from reflectory.types import Passage, ScoredPassage, Statement
-
-RUBRIC = "It does everything that the instruction demands."
-"""What a good response has where there are no documents."""
-
-LEVELS = (
-    Level(
-        name="basic",
-        description="asks for one thing that the response was told to have or to be",
-        rubric="The answer names something that the instruction demands.",
-        starters=("What", "Which", "How many", "How long"),
-    ),
-    Level(
-        name="intermediate",
-        description="asks where the response does one of these things",
-        rubric="The answer names the part of the response that does it.",
-        starters=("Where in the response", "Which part of the response"),
-    ),
-    Level(
-        name="advanced",
-        description="asks what the instruction demands that the response does not do",
-        rubric="The answer names a demand that is not met, or says that there is none.",
-        starters=("What demand", "Why does the response"),
-    ),
-    Level(
-        name="expert",
-        description="asks what has to change so that the response does everything",
-        rubric="The answer says what to change, and that change meets a demand.",
-        starters=("What has to change", "How would the response"),
-    ),
-)
-"""The default levels where there are no documents, by the same names."""
 
 
 class NoDocuments:
@@ -86,21 +54,22 @@ class NothingStated:
         return ()
 
 
-def alone_config(config: LoopConfig) -> LoopConfig:
+def config_without_documents(config: LoopConfig) -> LoopConfig:
     """Return a loop's configuration for questions without documents.
 
     Default levels are replaced by those of the same names that ask of the response alone;
     others stay. Short stretches are not considered: only what documents hold is one.
     """
-    by_name = {level.name: level for level in LEVELS}
+    instead = list(zip(DEFAULT_LEVELS, LEVELS_WITHOUT_DOCUMENTS, strict=True))
     levels = tuple(
-        by_name[level.name] if level in DEFAULT_LEVELS else level for level in config.levels
+        next((other for default, other in instead if level == default), level)
+        for level in config.levels
     )
     revision = config.revision.model_copy(update={"condense": "never"})
     return config.model_copy(update={"levels": levels, "revision": revision})
 
 
-def alone_prompts(prompts: PromptSet, config: LoopConfig) -> PromptSet:
+def prompts_without_documents(prompts: PromptSet, config: LoopConfig) -> PromptSet:
     """Return the prompts of loop and contenders for questions without documents.
 
     Args:
@@ -111,7 +80,7 @@ def alone_prompts(prompts: PromptSet, config: LoopConfig) -> PromptSet:
     return PromptSet({**prompts.texts, **own})
 
 
-def alone_parts(parts: Parts, prompts: PromptSet) -> Parts:
+def parts_without_documents(parts: Parts, prompts: PromptSet) -> Parts:
     """Return the live objects of a loop for questions without documents.
 
     The grader stays the configured one: a likelihood grader measures with the prompts that it
@@ -119,26 +88,20 @@ def alone_parts(parts: Parts, prompts: PromptSet) -> Parts:
 
     Args:
         parts: Those with documents.
-        prompts: From :func:`alone_prompts`.
+        prompts: From :func:`prompts_without_documents`.
     """
-
-    def make_grader(model: Model) -> Grader:
-        grader = parts.make_grader(model)
-        return grader.with_prompts(prompts) if isinstance(grader, SpokenGrader) else grader
-
     return replace(
         parts,
-        config=alone_config(parts.config),
+        config=config_without_documents(parts.config),
         prompts=prompts,
         retriever=NoDocuments(),
         verifier=NothingStated(),
-        make_grader=make_grader,
-        response_rubric=RUBRIC,
+        response_rubric=RUBRIC_WITHOUT_DOCUMENTS,
     )
 
 
 @cache
 def _texts() -> dict[str, str]:
-    file = files("reflectory.contenders").joinpath("alone.yaml")
+    file = files("reflectory.contenders").joinpath("without_documents.yaml")
     loaded: dict[str, str] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return loaded
