@@ -302,6 +302,7 @@ class ReflectiveLoop:
         checkpointer: BaseCheckpointSaver[str] | None = None,
         *,
         branch_graphs: bool = True,
+        branch_checkpoints: bool = True,
     ) -> LoopGraph:
         """Return the compiled LangGraph graph, to run, draw or put into another graph.
 
@@ -310,6 +311,7 @@ class ReflectiveLoop:
         Args:
             checkpointer: Where the state is kept between steps.
             branch_graphs: Whether the steps within a branch are nodes, too, and not one node.
+            branch_checkpoints: Whether such steps are kept as well.
         """
         from reflectory.graphs.reflective_loop import build_reflective_loop
         from reflectory.observability.nodes import ObservedSteps
@@ -318,6 +320,7 @@ class ReflectiveLoop:
             self.config,
             checkpointer=checkpointer,
             observer=None if branch_graphs else ObservedSteps,
+            branch_checkpoints=branch_checkpoints,
         )
 
     def as_runnable(self) -> LoopRunnable:

@@ -98,6 +98,10 @@ class Runner:
         """
         if concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
+        if retry_failed and output is None:
+            raise UserError(
+                "only a run directory knows what failed", hint="pass output=..., or no retry_failed"
+            )
         if output is not None:  # before models are loaded, which takes a while
             await asyncio.to_thread(refuse_unfit, Path(output), self.settings)
         async with AsyncExitStack() as stack:
@@ -247,9 +251,11 @@ class _Session:
         if self._graph is None or (self._saver is None and self._config.review):
             # A checkpointer in memory is for one loop: nobody would prune it.
             memory = self._runner._loop.memory()
-            # No checkpoint is needed within a branch: the call cache knows how far it was.
             self._graph = self._runner._loop.graph(
-                self._saver or memory, branch_graphs=steps_are_told(self._runner._on_event)
+                self._saver or memory,
+                branch_graphs=steps_are_told(self._runner._on_event),
+                # Within a branch, the call cache knows how far it was.
+                branch_checkpoints=self._directory is None,
             )
         return self._graph
 

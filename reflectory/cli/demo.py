@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from reflectory.types import Trajectory
 
 
-DEFAULT_RUN = Path("runs/demo")
-
-
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Run directory.")] = Path(
         "runs/demo"
@@ -80,7 +77,7 @@ class _Watcher(DemoWatcher):
 
 
 def _show(result: DemoResult, seconds: float) -> None:
-    from reflectory.cli.demo_answers import answers_table
+    from reflectory.cli.demo_answers import AnswersView
     from reflectory.report.terminal import matrix_table, scores_table, trajectory_summary
 
     first = next((t for t in result.trajectories if t.status == "done"), None)
@@ -98,7 +95,7 @@ def _show(result: DemoResult, seconds: float) -> None:
     )
     out.rule(f"{len(result.before.answers)} held-out questions, before and after")
     out.print(scores_table(_scores(result.before), _scores(result.after)))
-    out.print(answers_table(result.checked))
+    out.print(AnswersView(result.checked))
     out.print(
         f"acceptance rate {result.acceptance:.0%} of the trajectories, {seconds:.0f} s in all"
     )

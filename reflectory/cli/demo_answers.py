@@ -15,15 +15,6 @@ SHOWN = 4
 """Questions that are written out; the others are in ``evaluation.json`` and in the report."""
 
 
-def answers_table(checked: Sequence[CheckedAnswer]) -> AnswersView:
-    """Return what draws the answers that changed most, with question and right answer.
-
-    Args:
-        checked: All held-out questions with both answers.
-    """
-    return AnswersView(checked)
-
-
 class AnswersView:
     """Draws a few held-out questions, each with its right answer and both of the student's.
 

@@ -177,7 +177,7 @@ def _run_loops(
             iterations=settings.loop.max_iterations,
             observed=settings.cluster.engine != "ray",
         )
-        # Being told of every node is a tenth of the graph's own work; a display listens.
+        # Being told of every node makes graphs of branches; a display listens.
         runner = runner_for(settings, loop, said.step if said.hears_steps else None)
         stream = runner.stream(
             items, concurrency=settings.concurrency, output=output, retry_failed=retry_failed

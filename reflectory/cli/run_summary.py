@@ -13,7 +13,7 @@ from rich.text import Text
 
 from reflectory.cli.budget import spent_line
 from reflectory.cli.progress_time import clock
-from reflectory.report.terminal import plain
+from reflectory.report.terminal import SAME_GRADE, plain
 
 if TYPE_CHECKING:
     from reflectory.runs.manifest import Manifest
@@ -91,8 +91,6 @@ class Tally:
         self._graded += sum(grade is not None for grade in trajectory.grades)
 
     def _compare(self, trajectory: Trajectory) -> None:
-        from reflectory.report.run.loops import SAME_GRADE
-
         if not trajectory.responses:
             return
         first, final = trajectory.grades[0], trajectory.grades[trajectory.chosen]

@@ -28,7 +28,7 @@ from reflectory.config import BudgetConfig, RunConfig
 from reflectory.config.cluster import ClusterConfig
 from reflectory.errors import UserError
 from reflectory.graphs.outcome import failed_trajectory
-from reflectory.runs.belonging import refuse_foreign
+from reflectory.runs.belonging import refuse_foreign, refuse_unfit
 from reflectory.runs.budget import Spent
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.instructions import Instruction, read_instructions
@@ -100,7 +100,11 @@ class ClusterRunner:
             )
         if output is not None:
             # Before models are loaded everywhere.
-            await asyncio.to_thread(refuse_foreign, Path(output))
+            folder = Path(output)
+            if self._settings is None:
+                await asyncio.to_thread(refuse_foreign, folder)
+            else:
+                await asyncio.to_thread(refuse_unfit, folder, self._settings)
         async with AsyncExitStack() as stack:
             ray = stack.enter_context(ray_cluster(self._cluster))
             keepers: list[KeeperDoor | BudgetDoor] = []

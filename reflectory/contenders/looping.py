@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from reflectory.config import LoopConfig
 from reflectory.contenders.protocol import Task
-from reflectory.driver import LoopEvent, drive
+from reflectory.driver import LoopEvent, drive, steps_are_told
 from reflectory.errors import BackendError, OutputError, RunStopped, StorageError, UserError
 from reflectory.evaluation.records import Attempt
 from reflectory.graphs.outcome import trajectory_of
 from reflectory.graphs.reflective_loop import build_reflective_loop
 from reflectory.graphs.state import LoopContext
+from reflectory.observability.nodes import ObservedSteps
 from reflectory.types import Examination, Passage, Response
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ class Loop:
         state = None
         try:
             state = await drive(
-                build_reflective_loop(config),
+                build_reflective_loop(
+                    config, observer=None if steps_are_told(None) else ObservedSteps
+                ),
                 live,
                 task.question.text,
                 task.question.id,

@@ -229,6 +229,7 @@ def build_examination(
     context_of: ContextOf,
     *,
     observer: Callable[[], StepObserver] | None = None,
+    checkpoints: bool = True,
 ) -> CompiledStateGraph[BranchState, LoopContext, BranchState, BranchOutput] | BranchNode:
     """Return one branch, as a graph of its own or as one node.
 
@@ -241,6 +242,8 @@ def build_examination(
         context_of: Gives the live objects for a runtime.
         observer: Makes who is told of the steps of one node; ``None`` for a graph. Where a
             person reviews it always is a graph, for it waits between two of its steps.
+        checkpoints: Whether the steps of a graph are kept where the loop's are; where a
+            person reviews they always are.
     """
     nodes = ExaminationNodes(context_of)
     steps: list[Step] = [nodes.ask, nodes.answer, nodes.evaluate, nodes.align]
@@ -258,7 +261,7 @@ def build_examination(
     for name, following in pairwise(names):
         builder.add_conditional_edges(name, _GoOn(following), [following, END])
     builder.add_edge(names[-1], END)
-    graph = builder.compile()
+    graph = builder.compile(checkpointer=None if checkpoints or config.review else False)
     # Under astream_events LangGraph streams a subgraph, and what it streams, all its channels by
     # default, is what the loop's state is given: every branch would write the instruction.
     graph.stream_channels = graph.output_channels

@@ -49,6 +49,7 @@ def build_reflective_loop(
     checkpointer: BaseCheckpointSaver[str] | None = None,
     bound: LoopContext | None = None,
     observer: Callable[[], StepObserver] | None = None,
+    branch_checkpoints: bool = True,
 ) -> LoopGraph:
     """Return the compiled graph of Algorithm 1.
 
@@ -60,8 +61,10 @@ def build_reflective_loop(
             ``context`` of a run (LangGraph Studio). A context that is passed wins.
         observer: Makes who is told of the steps of a branch; a branch is one node then, which
             takes less time. Without, it is a graph, whose steps are streamed, drawn and kept in
-            checkpoints one by one. One node that was cut short begins again, and asks a model
-            nothing twice where calls are recorded.
+            checkpoints one by one.
+        branch_checkpoints: Whether they are kept. A branch that was cut short begins again
+            without them, and asks a model nothing twice where calls are recorded; they are four
+            fifths of what there is to keep.
 
     Raises:
         UserError: When run: neither a context nor bound objects are there.
@@ -78,7 +81,9 @@ def build_reflective_loop(
         return live
 
     nodes = LoopNodes(context_of, len(config.levels))
-    examination: Any = build_examination(config, context_of, observer=observer)
+    examination: Any = build_examination(
+        config, context_of, observer=observer, checkpoints=branch_checkpoints
+    )
     # With the schema, LangGraph would make a context of what such a server passes.
     schema = LoopContext if bound is None else None
     builder = StateGraph(LoopState, context_schema=schema)

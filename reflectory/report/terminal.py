@@ -44,6 +44,10 @@ _SIXTEEN = (
 _CELL = 6  # columns of the terminal that a cell takes
 
 
+SAME_GRADE = 0.005
+"""Grades that differ by less than this count as equal: they are shown with two digits."""
+
+
 def matrix_table(matrix: AlignmentMatrix) -> RenderableType:
     """Return the matrix as coloured blocks, with the change (Equation 32) as last row.
 

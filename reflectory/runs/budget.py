@@ -206,8 +206,8 @@ class Ledger:
         raise BudgetSpent(
             f"the budget of {said_of(name, limit)} is spent: {spent_in_words(self._now())} "
             f"so far{more}",
-            hint=f"everything is kept; the same command with a larger --max-{name} (budget.{name} "
-            "in a configuration) goes on from here",
+            hint=f"raise budget.{name} (--max-{name}); in a run directory everything is kept, and "
+            "the same command goes on from here",
         )
 
     def _wake(self) -> None:

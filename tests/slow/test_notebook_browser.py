@@ -1,7 +1,6 @@
 """What records show of themselves in a notebook, in a real browser: axe, and a phone's width."""
 
 import importlib
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,17 +13,14 @@ from reflectory.testing.world import SyntheticWorld
 from reflectory.training import read_dataset
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
+browsing = importlib.import_module("browsing")
 evaluations = importlib.import_module("evaluations")
 reports = importlib.import_module("reports")
 rounds = importlib.import_module("report_rounds")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
+pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = browsing.browser
 
-SERIOUS = ("serious", "critical")
 SHELL = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Records</title>
 <meta name="viewport" content="width=device-width">
 <style>@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee; }} }}</style>
@@ -57,23 +53,20 @@ def shown(tmp_path_factory):
     return page
 
 
+@pytest.fixture(scope="module")
+def browser():
+    with browsing.launched() as found:
+        yield found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_axe_finds_no_serious_fault(shown, width, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.goto(shown.as_uri())
-        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-        fits = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        faults = [
-            (fault["id"], fault["impact"], [node["html"][:160] for node in fault["nodes"][:4]])
-            for fault in axe.Axe().run(page).response["violations"]
-            if fault["impact"] in SERIOUS
-        ]
-        browser.close()
+def test_axe_finds_no_serious_fault(browser, shown, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(shown.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    fits = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    faults = browsing.serious_faults(page)
+    page.close()
     assert faults == []
     assert fits, "a record is wider than the window"

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -15,26 +14,18 @@ sys.path.append(str(Path(__file__).parents[1] / "unit"))
 browsing = importlib.import_module("browsing")
 reports = importlib.import_module("reports")
 rounds = importlib.import_module("report_rounds")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
+pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
 ATTACK = browsing.ATTACK
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = browsing.browser
 
 WIDTHS = (390, 820, 1440)
-SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as play:
-        found = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with browsing.launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -175,18 +166,12 @@ def test_a_browser_without_decompression_says_so(browser, report):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_axe_finds_no_serious_fault(browser, report, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with Opened(browser, report, width=width, scheme=scheme) as it:
         it.page.check("#unfold")
         it.page.locator("#list summary").first.click()
         it.page.wait_for_selector("#list .inside article")
         # The page's policy forbids foreign scripts; axe comes in through the debugger.
-        found = axe.Axe().run(it.page)
-        faults = [
-            (fault["id"], fault["impact"], [node["html"][:160] for node in fault["nodes"][:4]])
-            for fault in found.response["violations"]
-            if fault["impact"] in SERIOUS
-        ]
+        faults = browsing.serious_faults(it.page)
         assert faults == []
 
 

@@ -2,8 +2,8 @@
 
 import functools
 import http.server
+import importlib
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,17 +11,15 @@ from pathlib import Path
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+browsing = importlib.import_module("browsing")
+pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
 pytest.importorskip("mkdocstrings", reason="needs the extra `docs`")
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = browsing.browser
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("index", "start", "concepts", "equations", "reference/errors")
-SERIOUS = ("serious", "critical")
 # One page of the reference is like the others, and reading all modules takes the longest.
 SETTINGS = """
 INHERIT: mkdocs.yml
@@ -48,12 +46,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as play:
-        found = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with browsing.launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +68,13 @@ def served(site):
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
 def test_axe_finds_no_serious_fault(browser, site, name, width, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     size = {"width": width, "height": 900}
     page = browser.new_page(viewport=size, color_scheme=scheme)
     page.goto((site / f"{name}.html").as_uri())
     shown = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
     assert shown == {"light": "default", "dark": "slate"}[scheme]
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    faults = [
-        (fault["id"], fault["impact"], [node["html"][:160] for node in fault["nodes"][:4]])
-        for fault in axe.Axe().run(page).response["violations"]
-        if fault["impact"] in SERIOUS
-    ]
+    faults = browsing.serious_faults(page)
     page.close()
     assert faults == []
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import pytest
@@ -50,3 +51,25 @@ def in_browser(path, profile, *options: str) -> str:
     ]
     done = subprocess.run(command, capture_output=True, timeout=120, check=True)
     return done.stdout.decode("utf-8", "replace")
+
+
+@contextmanager
+def launched():
+    """Run the browser under playwright, which can press keys and sees requests."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
+    with sync_api.sync_playwright() as play:
+        found = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield found
+        found.close()
+
+
+def serious_faults(page):
+    """Return what axe finds in an open page that is serious or worse."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    return [
+        (fault["id"], fault["impact"], [node["html"][:160] for node in fault["nodes"][:4]])
+        for fault in axe.Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from reflectory.cli.demo_answers import answers_table
+from reflectory.cli.demo_answers import AnswersView
 from reflectory.demo.checked import checked_answers, most_changed
 from reflectory.demo.story import data_folder
 from reflectory.evaluation.held_out import HeldOutAnswer, HeldOutQuestion, read_held_out
@@ -34,7 +34,7 @@ def checked():
 
 def shown(checked, width):
     file = StringIO()
-    Console(file=file, width=width).print(answers_table(checked))
+    Console(file=file, width=width).print(AnswersView(checked))
     return file.getvalue()
 
 

@@ -149,7 +149,8 @@ def kept(path):
     return Counter(bool(name) for (name,) in rows)
 
 
-def test_a_branch_that_was_cut_short_begins_again_on_recorded_calls(tmp_path):
+@pytest.mark.parametrize("on_event", [None, str])
+def test_a_branch_that_was_cut_short_begins_again_on_recorded_calls(tmp_path, on_event):
     whole = asyncio.run(world_loop(WORLD, max_iterations=2).arun("What is known?"))
     teacher, student = WORLD.teacher(), WORLD.student()
     calls, stop_at = [], 6
@@ -173,7 +174,7 @@ def test_a_branch_that_was_cut_short_begins_again_on_recorded_calls(tmp_path):
         )
 
         async def collect():
-            stream = Runner(loop).stream(
+            stream = Runner(loop, on_event=on_event).stream(
                 read_instructions(["What is known?"]), concurrency=1, output=tmp_path / "run"
             )
             return [trajectory async for trajectory in stream]

@@ -17,8 +17,9 @@ from reflectory.report.run import details, write_report
 from reflectory.report.run import page as page_module
 from reflectory.report.run.datasets import Lengths, dataset_facts
 from reflectory.report.run.details import CHUNK, cells_of
-from reflectory.report.run.loops import SAME_GRADE, Running, loop_facts
+from reflectory.report.run.loops import Running, loop_facts
 from reflectory.report.run.rounds import check_of
+from reflectory.report.terminal import SAME_GRADE
 from reflectory.training.dataset import write_dataset
 from reflectory.training.rows import Message, Provenance, TrainingRow
 from reflectory.types import Trajectory

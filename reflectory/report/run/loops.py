@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 
 from reflectory.evaluation.matrices import MatrixReport
 from reflectory.evaluation.trends import matrix_report
+from reflectory.report.terminal import SAME_GRADE
 from reflectory.types import Failure, Trajectory
 
 NAMED_FAILURES = 200
 """Most failed loops that are listed with their message; the others are counted."""
-SAME_GRADE = 0.005
-"""Grades that differ by less than this read the same, and count as equal."""
 _KINDS_OF_FAILURES = 50
 _NAMED_SOURCES = 20
 
