@@ -53,7 +53,8 @@ def test_a_spent_budget_has_an_exit_code_of_its_own_and_says_how_to_go_on(said, 
     code, _, err = said("--max-calls", 9)
     assert code == SPENT
     assert "BudgetSpent: the budget of 9 calls is spent: 9 calls" in err
-    assert "the same command with a larger --max-calls" in err
+    assert "raise budget.calls (--max-calls)" in err
+    assert "everything is kept, and the same command goes on from here" in err
     code, out, err = said("--max-calls", 1000, "--max-tokens", 10**6)
     assert code == DONE, err
     assert "Spent:" in out and "; left: " in out and "cost" not in err

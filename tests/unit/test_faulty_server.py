@@ -77,8 +77,10 @@ def test_every_fault_is_repeated_and_then_told_apart(fault):
         stubborn = model_of(server, timeout_s=timeout_s, retries=1, longest_pause_s=0.2)
         with pytest.raises(ReflectoryError) as caught:
             asyncio.run(stubborn.complete(request()))
-    kind = type(caught.value)
-    assert kind is (ServerUnavailable if fault.startswith("429") else BackendError)
+    # Which of the first two it is goes by the clock: a wait that is asked for grows too long for
+    # everybody, or this call was refused for so long.
+    refused = {ServerUnavailable, RateLimited} if fault.startswith("429") else {BackendError}
+    assert type(caught.value) in refused
     assert caught.value.hint and len(str(caught.value)) < 1000
 
 
