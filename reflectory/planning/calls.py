@@ -12,10 +12,10 @@ from reflectory.config import LoopConfig
 from reflectory.types import Record
 
 GraderKind = Literal["likelihood", "spoken", "function"]
-"""Likelihoods take two calls or a few more, a verdict in words one, a function none."""
+"""Likelihoods take four calls or six, a verdict in words one, a function none."""
 
-_LIKELIHOOD_CALLS = 2
-"""Prompts that the likelihood grader scores: with the question, and without it."""
+_LIKELIHOOD_CALLS = 4
+"""Prompts that the likelihood grader scores: question and documents, either alone, neither."""
 _NAME_CALLS = 2
 """Most prompts that it scores besides, where an answer may be a name."""
 

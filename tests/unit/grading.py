@@ -28,9 +28,15 @@ def scoring(likelihood: Likelihood | None = None, name: str = "scripted") -> Scr
     return ScriptedModel({}, name=name, capabilities=SCORE, score=likelihood)
 
 
+LABELS = {"question", "answer"}
+
+
 def by_overlap(request: ScoreRequest, text: str) -> float:
-    """A model to which words are likely that it has just read, as they are to every model."""
-    read = set(content_words(" ".join(s.text for s in request.segments)))
+    """A model to which words are likely that it has just read, as they are to every model.
+
+    What only marks the parts of a prompt makes nothing likelier.
+    """
+    read = set(content_words(" ".join(s.text for s in request.segments))) - LABELS
     words = content_words(text)
     known = sum(word in read for word in words) / len(words) if words else 0.0
     return -0.5 - 3.0 * (1.0 - known)

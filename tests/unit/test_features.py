@@ -1,6 +1,7 @@
 """Signals of an answer's quality: what an echo, a constant and a copied sentence look like."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from apparatus import ANSWER, CONSTANT, PASSAGES, QUESTION, passage
@@ -116,12 +117,19 @@ def test_more_passages_never_take_support_away(
 def likelihoods(
     full: tuple[float, ...] = (-1.0, -3.0),
     without_question: tuple[float, ...] = (-2.0, -4.0),
-    of_class: tuple[float, ...] | None = None,
-    of_any: tuple[float, ...] | None = None,
+    without_documents: tuple[float, ...] = (-1.0,),
+    unasked: tuple[float, ...] = (-3.0,),
+    of_class: tuple[float, float] | None = None,
+    others: Sequence[tuple[float, float]] = (),
 ) -> Likelihoods:
+    def pair(one: float, other: float) -> tuple[TokenScores, TokenScores]:
+        return TokenScores(logprobs=(one,)), TokenScores(logprobs=(other,))
+
+    always = (full, without_question, without_documents, unasked)
     return Likelihoods(
-        *(TokenScores(logprobs=found) for found in (full, without_question)),
-        *(None if found is None else TokenScores(logprobs=found) for found in (of_class, of_any)),
+        *(TokenScores(logprobs=found) for found in always),
+        of_class=None if of_class is None else pair(*of_class),
+        others=tuple(pair(*other) for other in others),
     )
 
 
@@ -133,6 +141,7 @@ def test_signals_are_what_their_names_say() -> None:
     assert set(found) == MEASURED
     assert found["fit"] == -2.0
     assert found["information"] == pytest.approx(2.0)  # of the whole answer, not per token
+    assert found["prior"] == 2.0
     assert found["type"] == 1.0
     assert found["support"] == 1.0
     assert found["echo"] == 0.0
@@ -140,23 +149,43 @@ def test_signals_are_what_their_names_say() -> None:
     assert found["proximity"] == proximity(ANSWER, QUESTION, PASSAGES) > 0.0
 
 
-def test_what_the_class_says_of_an_answer_is_a_chance() -> None:
-    def measured(of_class: float | None, of_any: float | None, answer: str = ANSWER) -> dict:
-        one, other = [None if found is None else (found,) for found in (of_class, of_any)]
-        return signals(likelihoods(of_class=one, of_any=other), QUESTION, answer, PASSAGES)
+def of_names(
+    of_class: float, of_any: float, *others: tuple[float, float], answer: str = ANSWER
+) -> dict[str, float]:
+    found = likelihoods(of_class=(of_class, of_any), others=others)
+    return signals(found, QUESTION, answer, PASSAGES)
 
-    assert measured(-1.0, -1.0)["class"] == 0.5
-    assert measured(-1.0, -3.0)["class"] == pytest.approx(1 / (1 + math.exp(-2.0)))
-    assert measured(-3.0, -1.0)["class"] == pytest.approx(1 / (1 + math.exp(2.0)))
-    assert measured(-1.0, -1e6)["class"] < 1.0  # bounded, as all that likelihoods tell
-    assert measured(-1e6, -1.0)["class"] > 0.0
-    # Of what is not known it is a little above even, whichever of the two is missing.
-    assert {measured(*pair)["class"] for pair in ((None, None), (None, -9.0), (-9.0, None))} == {
-        0.6
-    }
+
+def test_what_the_class_says_of_an_answer_is_a_chance() -> None:
+    assert of_names(-1.0, -1.0)["class"] == 0.5
+    assert of_names(-1.0, -3.0)["class"] == pytest.approx(1 / (1 + math.exp(-1.0)))
+    assert of_names(-3.0, -1.0)["class"] == pytest.approx(1 / (1 + math.exp(1.0)))
+    assert of_names(-1.0, -1e6)["class"] < 1.0  # bounded, as all that likelihoods tell
+    assert of_names(-1e6, -1.0)["class"] > 0.0
+    # Where no class is known, it is a little above even.
+    assert signals(likelihoods(), QUESTION, ANSWER, PASSAGES)["class"] == 0.6
     # The kind is that of class and form together: a year is nobody who built anything.
-    assert measured(-1.0, -3.0)["kind"] == measured(-1.0, -3.0)["class"]
-    assert measured(-1.0, -3.0, "1941")["kind"] == 0.0
+    assert of_names(-1.0, -3.0)["kind"] == of_names(-1.0, -3.0)["class"]
+    assert of_names(-1.0, -3.0, answer="1941")["kind"] == 0.0
+
+
+def test_what_the_class_says_of_every_name_says_nothing_of_one() -> None:
+    around = [(-1.0, -3.0), (-2.0, -6.0)]  # the class speaks for them by 2 and 4 nats
+    assert of_names(-1.0, -4.0, *around)["class"] == 0.5
+    assert of_names(-1.0, -2.0, *around)["class"] < 0.5 < of_names(-1.0, -2.0)["class"]
+    assert of_names(-1.0, -6.0, *around)["class"] == pytest.approx(1 / (1 + math.exp(-1.0)))
+    unknown = likelihoods(others=around)
+    assert signals(unknown, QUESTION, ANSWER, PASSAGES)["class"] == 0.6
+
+
+def test_what_the_question_says_without_documents_has_narrow_bounds() -> None:
+    def prior(without_documents: float, unasked: float) -> float:
+        found = likelihoods(without_documents=(without_documents,), unasked=(unasked,))
+        return signals(found, QUESTION, ANSWER, PASSAGES)["prior"]
+
+    assert prior(-1.0, -2.5) == 1.5
+    assert prior(-1.0, -5.0) == prior(-1.0, -1e6) == 3.0
+    assert prior(-9.0, -1.0) == prior(-1e6, -1.0) == -4.0
 
 
 @pytest.mark.parametrize(
@@ -191,11 +220,17 @@ def test_texts_count_the_same_whatever_the_likelihoods_are() -> None:
 LOGPROBS = st.lists(st.floats(-20.0, 0.0), min_size=1, max_size=5).map(tuple)
 
 
-@given(LOGPROBS, LOGPROBS, st.none() | LOGPROBS, st.none() | LOGPROBS, TEXT, TEXT, TEXTS)
-def test_signals_are_finite_and_in_their_ranges(
-    full, without_question, of_class, of_any, question, answer, passages
-) -> None:
-    measured = likelihoods(full, without_question, of_class, of_any)
+PAIRS = st.tuples(st.floats(-20.0, 0.0), st.floats(-20.0, 0.0))
+
+
+@given(
+    st.tuples(*[LOGPROBS] * 4, st.none() | PAIRS, st.lists(PAIRS, max_size=3)),
+    TEXT,
+    TEXT,
+    TEXTS,
+)
+def test_signals_are_finite_and_in_their_ranges(found, question, answer, passages) -> None:
+    measured = likelihoods(*found)
     found = signals(measured, question, answer, passages)
     assert set(found) == MEASURED
     assert all(math.isfinite(value) for value in found.values())

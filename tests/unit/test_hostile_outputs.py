@@ -18,7 +18,9 @@ MAYBE = TokenScores(logprobs=(-1.0,))
 def test_an_answer_that_a_model_holds_to_be_impossible_is_told_within_the_bounds(
     full, without_question, expected
 ):
-    likelihoods = Likelihoods(full, without_question, of_class=full, of_any=without_question)
+    pair = full, without_question
+    likelihoods = Likelihoods(*pair, *pair, of_class=pair)
     found = signals(likelihoods, "Who built it?", "Norman Heatley", [])
     assert found["information"] == expected
-    assert found["class"] == pytest.approx(1.0 / (1.0 + math.exp(-expected)))
+    assert found["prior"] == min(max(expected, -4.0), 3.0)
+    assert found["class"] == pytest.approx(1.0 / (1.0 + math.exp(-expected / 2)))

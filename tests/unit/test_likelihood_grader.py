@@ -14,7 +14,7 @@ from reflectory.agents import PromptSet
 from reflectory.agents.graders import Grader, GradingTask
 from reflectory.agents.graders.calibration import Calibration
 from reflectory.agents.graders.cases import GradingCase, packaged_cases
-from reflectory.agents.graders.features import supported_share
+from reflectory.agents.graders.features import echo_share, supported_share
 from reflectory.agents.graders.likelihood import (
     SIGNALS,
     LikelihoodGrader,
@@ -69,16 +69,22 @@ def test_an_answer_is_scored_with_the_question_and_without(prompts: PromptSet) -
     assert set(signals) == {*SIGNALS, "fit", "type", "class", "echo", "repeated"}
     assert all(map(math.isfinite, signals.values()))
 
-    full, without_question, of_class, of_any = model.score_requests
+    full, without_question, without_documents, unasked, of_class, of_any = model.score_requests
     # The student's own prompt, whatever it is, so that what was read for it serves here too.
     assert full.segments == answer_segments(prompts, TASK.question, CONTEXT, EXTRA)
     assert without_question.segments[:-1] == context_segments(prompts, CONTEXT, EXTRA)
     assert without_question.segments[:-1] == full.segments[:-1]
     assert without_question.segments[-1].text == "Answer:"
-    # Whether it is of the class that was asked for, no document has to say.
-    assert [s.text for s in of_class.segments] == ["The name of the person is"]
+    # What is likely to answer it, and of the class that was asked for, no document has to say.
+    assert [s.text for s in without_documents.segments] == [f"Question: {TASK.question}\nAnswer:"]
+    assert [s.text for s in unasked.segments] == ["Answer:"]
     assert [s.text for s in of_any.segments] == ["The name is"]
-    assert {r.continuations for r in model.score_requests} == {("Alexander Fleming",)}
+    assert [s.text for s in of_class.segments] == ["The name of the person is"]
+    first = (full, without_question, without_documents, unasked)
+    assert {r.continuations for r in first} == {("Alexander Fleming",)}
+    # It is held against the names around it that the question does not say.
+    around = ("Alexander Fleming", "1928", "Norman Heatley", "Oxford")
+    assert of_any.continuations == of_class.continuations == around
     assert {r.role for r in model.score_requests} == {"teacher.grade"}
 
 
@@ -104,7 +110,7 @@ def test_the_class_that_was_asked_for_speaks_for_its_own_names() -> None:
         return asyncio.run(measure(scoring(people), PROMPTS, replace(TASK, answer=answer)))
 
     person, city = of("Alexander Fleming"), of("London")
-    assert person["class"] > 0.6 > city["class"] == 0.5
+    assert person["class"] > 0.6 > 0.5 > city["class"]
     assert person["kind"] == person["class"]
 
 
@@ -115,18 +121,19 @@ def test_only_names_are_held_against_a_class_and_only_where_there_is_one() -> No
         found = asyncio.run(measure_together(model, PROMPTS, tasks))
         assert len(found) == len(answers)
         unknown = [row["class"] for row in found if row["class"] == 0.6]
-        assert len(unknown) == (0 if len(model.score_requests) == 4 and LONG not in answers else 1)
+        assert len(unknown) == (0 if len(model.score_requests) == 6 and LONG not in answers else 1)
         return model.score_requests
 
     who = TASK.question
-    assert len(requests(who, "Alexander Fleming")) == 4
+    assert len(requests(who, "Alexander Fleming")) == 6
     # Six words may be a name, seven are a sentence.
-    assert len(requests(who, " ".join(["Ada"] * 6))) == 4
-    assert len(requests(who, LONG)) == 2
+    assert len(requests(who, " ".join(["Ada"] * 6))) == 6
+    assert len(requests(who, LONG)) == 4
     # Several answers share the calls; a name said twice is scored once.
     *_, of_class, of_any = requests(who, "Ada Frey", LONG, "Ada Frey", "Emil Rau")
-    assert of_class.continuations == of_any.continuations == ("Ada Frey", "Emil Rau")
-    assert len(requests("Why did the mould grow?", "London")) == 2
+    assert of_class.continuations == of_any.continuations
+    assert of_any.continuations[:2] == ("Ada Frey", "Emil Rau") and LONG not in of_any.continuations
+    assert len(requests("Why did the mould grow?", "London")) == 4
 
 
 LONG = "It was Alexander Fleming who saw it"
@@ -272,9 +279,13 @@ def test_echoes_and_constant_answers_score_low_though_they_are_likely() -> None:
     for form in CONSTANTS:
         found = scores_of(form)
         assert mean(found) < 0.8 * usual, form
-        # "I do not know" about a passage with "know" in it is an answer by all that words tell.
-        held = [supported_share(form, task.passages) == 1.0 for task in right]
-        assert sum(held) <= 0.05 * len(held), form
+        # "I do not know" about a passage with "know" in it is an answer by all that words tell,
+        # and "can be found" is likely where a question asks what can be found.
+        held = [
+            supported_share(form, task.passages) == 1.0 or echo_share(form, task.question) > 0.0
+            for task in right
+        ]
+        assert sum(held) <= 0.2 * len(held), form
         assert max(s for s, by_chance in zip(found, held, strict=True) if not by_chance) < 0.5, form
 
 

@@ -10,19 +10,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from reflectory.agents.citations import content_words
-from reflectory.agents.condensing import BRIEF_WORDS
 from reflectory.agents.graders.features import sentences_of
+from reflectory.agents.graders.names import other_names
 from reflectory.agents.graders.protocol import Grader, GradingTask
 from reflectory.errors import OutputError
-from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import Passage
 
 CHANCE = 0.6
 """A separation below this is called no better than chance."""
 ECHO, CONSTANT = "echo", "constant"
-_OTHER_NAMES = 8
-"""Most of them per question, spread evenly over the passages."""
 _TRUTHS = {True: "right", False: "wrong"}
 _RUBRIC = "The answer is correct, complete and supported by the documents."
 
@@ -143,27 +139,13 @@ def _expand(row: dict[str, Any], said: dict[str, Any]) -> list[GradingCase]:
         (CONSTANT, "The answer can be found in the documents.", False),
     ]
     taken = [*right, *same, str(row["unsupported"]), question]
-    answers += [("other_name", name, False) for name in _other_names(context, taken)]
+    answers += [("other_name", name, False) for name in other_names(context, taken)]
     answers += [("copied", text, False) for text in _copied(context, right[0])]
     answers += [("said", text, truth) for truth in (True, False) for text in said[_TRUTHS[truth]]]
     return [
         GradingCase(group, kind, GradingTask(question, text, _RUBRIC, context), truth)
         for kind, text, truth in answers
     ]
-
-
-def _other_names(context: Sequence[Passage], taken: Sequence[str]) -> list[str]:
-    """Return names, dates and numbers of the passages that share no word with some texts."""
-    known = {word for text in taken for word in content_words(text)}
-    found: dict[str, None] = {}
-    for extraction in RuleExtractor().extract([p.text for p in context]):
-        for mention in extraction.mentions:
-            words = content_words(mention.name)
-            if words and not known.intersection(words) and len(words) <= BRIEF_WORDS:
-                found.setdefault(mention.name)
-    names = list(found)
-    step = max(1.0, len(names) / _OTHER_NAMES)
-    return [names[int(place * step)] for place in range(min(len(names), _OTHER_NAMES))]
 
 
 def _copied(context: Sequence[Passage], answer: str) -> list[str]:

@@ -22,7 +22,11 @@ from reflectory.types import Passage
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'“(\[]?[A-Z0-9])")
 _BRACKETS = re.compile(r"\([^()]*\)")
-_LEAST, _MOST = -6.0, 12.0
+_TOLD = (-6.0, 12.0)
+_PRIOR = (-4.0, 3.0)
+"""Of ``prior``: past three nats it is told by words that the question repeats, not by its kind."""
+_CLASS_SCALE = 0.5
+"""Of a difference of two logarithms: a name that others are held against is noise, too."""
 _NO_CLASS = 0.6
 """``class`` of an answer of which it is not known; a little above even, as most answers fit."""
 
@@ -34,15 +38,19 @@ class Likelihoods:
     Attributes:
         full: Given documents and question, in the very prompt that a student answers.
         without_question: Given the documents alone.
-        of_class: Given only the class of thing that was asked for (``award``); ``None`` where
-            the question names none or the answer is no name.
-        of_any: Given nothing.
+        without_documents: Given the question alone.
+        unasked: Given neither.
+        of_class: Given only the class of thing that was asked for (``award``), and given only
+            that it is a name; ``None`` where the question names none or the answer is no name.
+        others: The same two of names of the documents that the question does not say.
     """
 
     full: TokenScores
     without_question: TokenScores
-    of_class: TokenScores | None = None
-    of_any: TokenScores | None = None
+    without_documents: TokenScores
+    unasked: TokenScores
+    of_class: tuple[TokenScores, TokenScores] | None = None
+    others: tuple[tuple[TokenScores, TokenScores], ...] = ()
 
 
 def supported_share(answer: str, passages: Sequence[Passage]) -> float:
@@ -175,9 +183,11 @@ def signals(
     Returns:
         ``fit`` (log-likelihood per token given documents and question), ``information``
         (what the question adds to the log-likelihood of the whole answer, in nats within
-        [-6, 12]: the pointwise mutual information of the two under the documents), ``type``
-        (whether its form is that of what was asked for), ``class`` (how much the class of
-        thing that was asked for speaks for it without any document, in [0, 1]), ``kind`` (the
+        [-6, 12]: the pointwise mutual information of the two under the documents), ``prior``
+        (what the question adds to that without documents, in nats within [-4, 3]), ``type``
+        (whether its form is that of what was asked for), ``class`` (how much more the class
+        of thing that was asked for speaks for it than for other names of the documents,
+        without any document, in [0, 1]), ``kind`` (the
         two multiplied), ``support`` and ``echo`` (shares of words), ``repeated`` (share of the
         question in an answer that adds nothing) and ``proximity`` (of the answer to the
         question's words in the passages).
@@ -186,6 +196,7 @@ def signals(
     return {
         "fit": likelihoods.full.mean,
         "information": _told(likelihoods.full, likelihoods.without_question),
+        "prior": _told(likelihoods.without_documents, likelihoods.unasked, _PRIOR),
         "type": form,
         "class": of_class,
         "kind": form * of_class,
@@ -196,7 +207,7 @@ def signals(
     }
 
 
-def _told(by_more: TokenScores, by_less: TokenScores) -> float:
+def _told(by_more: TokenScores, by_less: TokenScores, bounds: tuple[float, float] = _TOLD) -> float:
     """Return what one prompt adds to the log-likelihood that another gives, in nats.
 
     An echo of a long question is told by it entirely: without bounds its number would be the
@@ -205,17 +216,21 @@ def _told(by_more: TokenScores, by_less: TokenScores) -> float:
     told = by_more.total - by_less.total
     if math.isnan(told):  # impossible with either prompt: infinity less infinity is no number
         return 0.0
-    return min(max(told, _LEAST), _MOST)
+    return min(max(told, bounds[0]), bounds[1])
 
 
 def _class_share(likelihoods: Likelihoods) -> float:
-    """Return the logistic of what the class adds to an answer's log-likelihood.
+    """Return the logistic of what the class adds to an answer more than to other names.
 
-    That is the chance of the class when it and no class are equally likely beforehand.
+    "The name of the award is" makes every title a little likelier, whether of an award or
+    not; what it adds to the names around an answer is how much that is.
     """
-    if likelihoods.of_class is None or likelihoods.of_any is None:
+    if likelihoods.of_class is None:
         return _NO_CLASS
-    return 1.0 / (1.0 + math.exp(-_told(likelihoods.of_class, likelihoods.of_any)))
+    usual = [_told(*other) for other in likelihoods.others]
+    mean = math.fsum(usual) / len(usual) if usual else 0.0
+    beside = _told(*likelihoods.of_class) - mean
+    return 1.0 / (1.0 + math.exp(-_CLASS_SCALE * beside))
 
 
 def sentences_of(text: str) -> list[str]:

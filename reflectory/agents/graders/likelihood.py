@@ -23,6 +23,7 @@ from reflectory.agents.graders.features import (
     closest_sentence,
     signals,
 )
+from reflectory.agents.graders.names import other_names
 from reflectory.agents.graders.protocol import GradingTask
 from reflectory.agents.prompts import PromptSet
 from reflectory.agents.student import answer_segments, context_segments
@@ -31,7 +32,7 @@ from reflectory.errors import OutputError
 from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores, content_hash
 from reflectory.types import Feedback
 
-SIGNALS = ("information", "kind", "support", "proximity")
+SIGNALS = ("information", "prior", "kind", "support", "proximity")
 """The signals that are fitted; more of each speaks for an answer.
 
 ``fit`` is measured and not among them: what a student says is what it finds likely, so how
@@ -112,8 +113,9 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
     """Return the signals of one answer (see :func:`~reflectory.agents.graders.features.signals`).
 
     Two prompts are scored that begin as the student's own: documents and question, as the
-    student reads them, and the documents alone. Of a name two prompts of a few words, too:
-    one that names the class of thing that was asked for, and one that does not.
+    student reads them, and the documents alone; and two without documents, with the question
+    and without. Of a name there are two more, one that names the class of thing that was asked
+    for and one that does not; other names of the documents are held against these, too.
 
     Raises:
         OutputError: The answer is empty.
@@ -148,30 +150,30 @@ async def measure_together(
         )
         return (await model.score(request)).continuations
 
-    async def named(start: str) -> dict[str, TokenScores]:
-        return dict(zip(names, await score((Segment(text=start),), names), strict=True))
+    async def alone(start: str, texts: Sequence[str]) -> dict[str, TokenScores]:
+        found = await score((Segment(text=start),), texts) if texts else ()
+        return dict(zip(texts, found, strict=True))
 
-    asked_for = asked_class(first.question)
     names = [text for text in dict.fromkeys(answers) if len(text.split()) <= _NAME_WORDS]
+    asked_for = asked_class(first.question) if names else ""
+    others = other_names(first.passages, [first.question]) if asked_for else []
     documents = context_segments(prompts, first.context, first.extra)
     calls: list[Any] = [
         score(answer_segments(prompts, first.question, first.context, first.extra)),
         score((*documents, Segment(text="Answer:"))),
+        score((Segment(text=f"Question: {first.question}\nAnswer:"),)),
+        score((Segment(text="Answer:"),)),
     ]
-    if asked_for and names:
-        calls += [named(f"The name of the {asked_for} is"), named("The name is")]
-    full, without_question, *rest = await asyncio.gather(*calls)
-    unknown: dict[str, TokenScores] = {}
-    of_class, of_any = rest or (unknown, unknown)
-    return [
-        signals(
-            Likelihoods(told, untold, of_class.get(answer), of_any.get(answer)),
-            first.question,
-            answer,
-            first.passages,
-        )
-        for answer, told, untold in zip(answers, full, without_question, strict=True)
-    ]
+    held = tuple(dict.fromkeys((*names, *others))) if asked_for else ()
+    calls += [alone(start, held) for start in (f"The name of the {asked_for} is", "The name is")]
+    *by_prompt, of_class, of_any = await asyncio.gather(*calls)
+    pairs = {name: (of_class[name], of_any[name]) for name in of_class}
+    beside = tuple(pairs[name] for name in others)
+    found: list[dict[str, float]] = []
+    for answer, told, untold, likely, unasked in zip(answers, *by_prompt, strict=True):
+        measured = Likelihoods(told, untold, likely, unasked, pairs.get(answer), beside)
+        found.append(signals(measured, first.question, answer, first.passages))
+    return found
 
 
 async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCase]) -> Calibration:
