@@ -106,7 +106,7 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(base, tmp_path):
 
     def press(step, steps, loss, seconds):
         if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # in this thread, before it goes on
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
