@@ -158,22 +158,23 @@ def test_a_graph_goes_on_from_its_checkpoint_and_is_pruned(tmp_path):
     connection.close()
 
 
+async def leave_broken(path, config):
+    async with open_checkpointer(path) as saver:
+        with pytest.raises(RuntimeError):
+            await build(saver, crash=True)[0].ainvoke({"cells": []}, config)
+
+
 @pytest.mark.parametrize("table", ["checkpoints", "writes"])
 def test_a_database_with_a_malicious_row_is_refused(tmp_path, table):
     path = tmp_path / "checkpoints.sqlite"
     target = tmp_path / "touched"
     config = {"configurable": {"thread_id": "t1"}}
 
-    async def broken():
-        async with open_checkpointer(path) as saver:
-            with pytest.raises(RuntimeError):
-                await build(saver, crash=True)[0].ainvoke({"cells": []}, config)
-
     async def resumed():
         async with open_checkpointer(path) as saver:
             await build(saver, crash=False)[0].ainvoke(None, config)
 
-    asyncio.run(broken())
+    asyncio.run(leave_broken(path, config))
     payload = attacks(target)["a function with one argument"]
     column = "checkpoint" if table == "checkpoints" else "value"
     with sqlite3.connect(path) as connection:
@@ -192,11 +193,6 @@ def test_versions_that_nobody_can_count_on_from_are_refused_before_the_next_step
     config = {"configurable": {"thread_id": "t1"}}
     monkeypatch.setattr("random.random", lambda: 0.5)  # each version ends in the same digits
 
-    async def broken():
-        async with open_checkpointer(path) as saver:
-            with pytest.raises(RuntimeError):
-                await build(saver, crash=True)[0].ainvoke({"cells": []}, config)
-
     async def resumed():
         async with open_checkpointer(path) as saver:
             graph, ran = build(saver, crash=False)
@@ -204,7 +200,7 @@ def test_versions_that_nobody_can_count_on_from_are_refused_before_the_next_step
                 await graph.ainvoke(None, config)
             assert ran == []
 
-    asyncio.run(broken())
+    asyncio.run(leave_broken(path, config))
     with sqlite3.connect(path) as connection:
         for row, checkpoint in connection.execute("SELECT rowid, checkpoint FROM checkpoints"):
             assert sound in checkpoint

@@ -24,9 +24,9 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'“(\[]?[A-Z0-9])")
 _BRACKETS = re.compile(r"\([^()]*\)")
 _TOLD = (-6.0, 12.0)
 _PRIOR = (-4.0, 3.0)
-"""Of ``prior``: past three nats it is told by words that the question repeats, not by its kind."""
+"""Of ``prior``: past three nats it tells of words that an answer repeats from the question."""
 _CLASS_SCALE = 0.5
-"""Of a difference of two logarithms: a name that others are held against is noise, too."""
+"""What a nat of the difference counts: the mean over a few names adds noise of its own."""
 _NO_CLASS = 0.6
 """``class`` of an answer of which it is not known; a little above even, as most answers fit."""
 
@@ -187,10 +187,9 @@ def signals(
         (what the question adds to that without documents, in nats within [-4, 3]), ``type``
         (whether its form is that of what was asked for), ``class`` (how much more the class
         of thing that was asked for speaks for it than for other names of the documents,
-        without any document, in [0, 1]), ``kind`` (the
-        two multiplied), ``support`` and ``echo`` (shares of words), ``repeated`` (share of the
-        question in an answer that adds nothing) and ``proximity`` (of the answer to the
-        question's words in the passages).
+        without any document, in [0, 1]), ``kind`` (the two multiplied), ``support`` and
+        ``echo`` (shares of words), ``repeated`` (share of the question in an answer that adds
+        nothing) and ``proximity`` (of the answer to the question's words in the passages).
     """
     form, of_class = type_fit(question, answer), _class_share(likelihoods)
     return {

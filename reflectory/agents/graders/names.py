@@ -14,17 +14,15 @@ from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import Passage
 
 _MOST = 8
+"""Most names of one question, spread evenly over the passages."""
 
 
-def other_names(
-    passages: Sequence[Passage], taken: Sequence[str], *, most: int = _MOST
-) -> list[str]:
+def other_names(passages: Sequence[Passage], taken: Sequence[str]) -> list[str]:
     """Return names, dates and numbers of the passages that share no word with some texts.
 
     Args:
         passages: Where the names stand.
         taken: Texts such as the question, or answers.
-        most: Most names to return; of more, some are taken evenly from first to last.
     """
     known = {word for text in taken for word in content_words(text)}
     found: dict[str, None] = {}
@@ -33,8 +31,8 @@ def other_names(
         if words and not known.intersection(words):
             found.setdefault(name)
     names = list(found)
-    step = max(1.0, len(names) / most)
-    return [names[int(place * step)] for place in range(min(len(names), most))]
+    step = max(1.0, len(names) / _MOST)
+    return [names[int(place * step)] for place in range(min(len(names), _MOST))]
 
 
 @lru_cache(maxsize=512)
