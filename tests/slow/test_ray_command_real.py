@@ -23,7 +23,12 @@ def test_the_command_line_runs_on_ray_and_goes_on_without_it(tmp_path, monkeypat
     config = {
         "documents": ["notes"],
         "dtype": "float32",
-        "loop": {"max_iterations": 1, "levels": [{"name": "basic", "description": "asks a fact"}]},
+        "loop": {
+            "max_iterations": 1,
+            "levels": [{"name": "basic", "description": "asks a fact"}],
+            "sampling": {"question_tokens": 16, "answer_tokens": 16, "response_tokens": 16},
+            "revision": {"drafts": 1, "fresh": 1},
+        },
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     command = [sys.executable, "-m", "reflectory.cli.main", "run", "-c", "config.yaml"]

@@ -25,6 +25,7 @@ loop:
     - {name: advanced, description: asks for reasons, starters: [Why]}
   retrieval: {passages: 2, context_tokens: 200}
   sampling: {question_tokens: 16, answer_tokens: 12, response_tokens: 16}
+  revision: {drafts: 2, fresh: 1}
 """
 DOCUMENTS = {
     "kettle.md": "# The kettle\n\nThe kettle was built in 1871 by Ada Brook in Leeds. It holds two "

@@ -93,7 +93,7 @@ def test_pairs_are_told_apart_and_the_plan_is_near(language_model, tmp_path):
         f"{report.plan.memory.total / 1e9:.2f} GB, peak {report.peak_memory / 1e9:.2f} GB"
     )
     assert report.losses[0] == pytest.approx(math.log(2), abs=0.02)
-    assert report.losses[-1] < report.losses[0] / 1.5
+    assert sum(report.losses[-2:]) / 2 < report.losses[0] - 0.1
     # A prompt is read once for both completions.
     assert report.plan.tokens == report.manifest.tokens
     seen = report.tokens_per_second * report.seconds

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from reflectory.models.protocol import SamplingParameters
 
 _HEAD = 256
 """Most nuclei are smaller than this, and finding so few is faster than sorting all."""
+
+_BLOCK = 256
+"""Tokens that are summed at once when a draw looks for its place in the vocabulary."""
 
 TIE = 1e-4
 """Two best tokens whose logits are nearer than this are a near tie: rounding may decide."""
@@ -47,16 +51,20 @@ def draw_tokens(
         generators: Random number generators on the CPU, one per row.
     """
     scores = _penalised(logits.float(), parameters, generated)
-    best = scores.topk(min(2, scores.shape[-1]), dim=-1)
-    drawn: list[int] = best.indices[:, 0].tolist()
-    gaps: list[float] = (best.values[:, 0] - best.values[:, -1]).tolist()
     random = [i for i, how in enumerate(parameters) if how.temperature > 0]
-    near = sum(gap < TIE for i, gap in enumerate(gaps) if parameters[i].temperature == 0)
+    greedy = [i for i, how in enumerate(parameters) if how.temperature == 0]
+    drawn, near = [0] * len(parameters), 0
+    if greedy:
+        best = (scores[greedy] if random else scores).topk(min(2, scores.shape[-1]), dim=-1)
+        for i, token in zip(greedy, best.indices[:, 0].tolist(), strict=True):
+            drawn[i] = token
+        near = int(((best.values[:, 0] - best.values[:, -1]) < TIE).sum())
     if not random:
         return Drawn(drawn, near)
     heat = torch.tensor([parameters[i].temperature for i in random], device=scores.device)
     # On the processor: not every accelerator has double precision.
-    probabilities = torch.softmax(scores[random] / heat[:, None], dim=-1).cpu()
+    sampled = scores[random] if greedy else scores
+    probabilities = torch.softmax(sampled / heat[:, None], dim=-1).cpu()
     uniform = torch.cat(
         [torch.rand(1, generator=generators[i], dtype=torch.float64) for i in random]
     )
@@ -100,11 +108,19 @@ def _penalised(
 
 def _pick(probabilities: torch.Tensor, uniform: torch.Tensor) -> list[int]:
     """Return where the cumulative probability of each row passes ``uniform`` of its total."""
-    # Double precision: a sum of 50,000 single ones loses the unlikely tokens.
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    aim = uniform[:, None] * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, aim, right=True)
-    found: list[int] = index.clamp(max=probabilities.shape[-1] - 1)[:, 0].tolist()
+    # In two steps, which touches the vocabulary once: the block of tokens, and the place in it.
+    # In double precision: a sum of 50,000 single ones loses the unlikely tokens.
+    count = probabilities.shape[-1]
+    blocks = functional.pad(probabilities, (0, -count % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    aim = uniform[:, None] * ends[:, -1:]
+    block = torch.searchsorted(ends, aim, right=True).clamp(max=ends.shape[-1] - 1)
+    before = functional.pad(ends, (1, 0)).gather(1, block)
+    within = blocks[torch.arange(len(blocks)), block[:, 0]].cumsum(dim=-1, dtype=torch.float64)
+    # The block was summed in another order: what is left must not lie behind its last token.
+    left = torch.minimum(aim - before, within[:, -1:].nextafter(within.new_zeros(1)))
+    place = block * _BLOCK + torch.searchsorted(within, left, right=True)
+    found: list[int] = place.clamp(max=count - 1)[:, 0].tolist()
     return found
 
 
