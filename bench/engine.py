@@ -58,7 +58,7 @@ def make_contenders(options: argparse.Namespace, folder: Path, scratch: Path) ->
         for dtype in options.dtypes:
             engine = Engine(never_ending, dtype, options.device, max(options.concurrency))
             contenders.append(engine)
-            formats[engine.number_format] = None
+            formats[engine.number_format.removesuffix("-loops")] = None
     if "llama" in wanted and options.llama_bin is not None:
         contenders += [Llama(options.llama_bin, file) for file in options.gguf]
     return contenders + [Limit(folder, device, name) for name in formats]
@@ -92,7 +92,8 @@ def measure_calls(
     for contender, row in zip(contenders, rows, strict=True):
         if isinstance(contender, Engine):
             row["number_format"] = contender.number_format
-            limit = limits[f"limit {contender.number_format}"]
+            # Compiled loops lie between the products, whose format is what limits.
+            limit = limits[f"limit {contender.number_format.removesuffix('-loops')}"]
             row["share_of_limit"] = row["tokens_per_second"]["median"] / limit
     return rows
 
