@@ -143,6 +143,7 @@ class LocalModel:
 
         from reflectory.models.engine.engine import Engine
         from reflectory.models.engine.fused import FusedLlama
+        from reflectory.models.engine.fused_bfloat16 import FusedBfloat16
         from reflectory.models.engine.loading import (
             Facts,
             fingerprint_of,
@@ -168,7 +169,7 @@ class LocalModel:
         def prepare(model: Any) -> Any:
             quantized = formats[-1] == torch.int8
             network = network_for(model, quantized=quantized)
-            looped[:] = [True] if isinstance(network, FusedLlama) else []
+            looped[:] = [True] if isinstance(network, FusedLlama | FusedBfloat16) else []
             if quantized and network is None:
                 if dtype == "int8":
                     raise UserError(

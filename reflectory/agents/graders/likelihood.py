@@ -54,7 +54,7 @@ _ASKED_FOR = {
     AnswerType.YES_NO: "Yes or no",
     AnswerType.EXPLANATION: "An explanation",
 }
-_NUMBER_FORMAT = re.compile(r"/(?:bfloat16|float16|float32|int8(?:-loops)?)")
+_NUMBER_FORMAT = re.compile(r"/(?:bfloat16|float16|float32|int8)(?:-loops)?")
 
 
 class LikelihoodGrader:

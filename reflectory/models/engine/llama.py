@@ -88,7 +88,7 @@ class LlamaNetwork:
         self.shape = shape
         self._embedding = embedding
         self.layers = tuple(layers)
-        self._norm = norm
+        self.norm = norm
         self._head = head
         self._rotary = rotary
         self.activation = activation
@@ -112,7 +112,7 @@ class LlamaNetwork:
             middle = both.shape[-1] // 2
             gated = self.activation(both[:, :middle]).mul_(both[:, middle:])
             x = x + layer.down(gated, slices)
-        return logits_of(_normed(self._norm, x[keep]), self._head)
+        return logits_of(_normed(self.norm, x[keep]), self._head)
 
     def angles(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosine and sine of the positions, each (tokens, 1, width).

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from reflectory.models.engine.fused import compiled
+from reflectory.models.engine.fused_bfloat16 import compiled_bfloat16
 from reflectory.models.engine.generic import GenericNetwork
-from reflectory.models.engine.llama import is_llama, llama_network
+from reflectory.models.engine.llama import LlamaNetwork, is_llama, llama_network
 from reflectory.models.engine.network import Network
 from reflectory.models.engine.passes import Pass, Piece, Seat
 from reflectory.models.engine.quantized import QuantizedParts
@@ -23,6 +24,8 @@ is wrong, not what is inexact: the accuracy is measured on texts (docs/performan
 
 _PROMPT, _MORE = 20, 4
 """Tokens of the trial: a prefix, enough of them for several threads, and what stands on it."""
+
+_OTHERWISE = "compiled loops say something else here, torch's operations serve"
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,16 +55,21 @@ def network_for(model: Any, *, quantized: bool = False) -> Network | None:
             if loops is not None:
                 if _tried(loops, wanted, QUANTIZED_TOLERANCE):
                     return loops
-                _LOG.warning("compiled loops say something else here, torch's operations serve")
+                _LOG.warning(_OTHERWISE)
             return plain if agrees(plain, wanted, QUANTIZED_TOLERANCE) else None
         if is_llama(model):
             fused = _fused(model)
+            faster = None if fused is None else compiled_bfloat16(fused)
+            if faster is not None:
+                if _tried(faster, wanted):
+                    return faster
+                _LOG.warning(_OTHERWISE)
             if fused is not None and _tried(fused, wanted):
                 return fused
         return _generic(model, wanted)
 
 
-def _fused(model: Any) -> Network | None:
+def _fused(model: Any) -> LlamaNetwork | None:
     try:
         return llama_network(model)
     except (RuntimeError, ValueError, AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""What lies between the integer products, each in one pass over memory, by numba.
+"""What lies between the products, each in one pass over memory, by numba.
 
 An optional part: with the extra ``fast`` the rows of a pass are scaled, normalised,
 turned, gated and rounded by loops that LLVM compiles on first use and numba keeps on
@@ -8,5 +8,15 @@ the same and serve where numba is missing; the tests hold one against the other.
 
 from reflectory.models.engine.kernels.attention import attend_rows, merge
 from reflectory.models.engine.kernels.between import absorb, gate, turn
+from reflectory.models.engine.kernels.halves import gate_halves, norm_halves, turn_halves
 
-__all__ = ["absorb", "attend_rows", "gate", "merge", "turn"]
+__all__ = [
+    "absorb",
+    "attend_rows",
+    "gate",
+    "gate_halves",
+    "merge",
+    "norm_halves",
+    "turn",
+    "turn_halves",
+]

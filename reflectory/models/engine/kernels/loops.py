@@ -71,6 +71,26 @@ def digits(address: int, rows: int, columns: int) -> Any:
 
 
 @inlined
+def halves(address: int, rows: int, columns: int) -> Any:
+    """Return the matrix of bfloat16 at an address, as the integers of their bits."""
+    return carray(_pointer(address), (rows, columns), np.uint16)
+
+
+@inlined
+def widened(half: Any) -> Any:
+    """Return the float32 that a bfloat16 is the upper half of."""
+    return np.int32(np.int32(half) << np.int32(16)).view(np.float32)
+
+
+@inlined
+def halved(v: Any) -> Any:
+    """Return the bits of the nearest bfloat16, the even one of two (of finite numbers)."""
+    bits = _F(v).view(np.int32)
+    odd = (bits >> np.int32(16)) & np.int32(1)
+    return np.uint16((bits + np.int32(0x7FFF) + odd) >> np.int32(16))
+
+
+@inlined
 def share(rows: int) -> tuple[int, int]:
     """Return this thread's first row, and the one behind its last."""
     number, count = _thread_number(), _thread_count()
@@ -224,6 +244,87 @@ def turn(table: Any) -> None:
                 _turned(y[i * every + h], scales[i, 0], bias[h], cosine[i], sine[i], out)
             else:
                 _scaled(y[i * every + h], scales[i, 0], bias[h], out)
+
+
+@loop
+def _add_halves(x: Floats, y: Any) -> None:
+    for j in range(x.size):
+        x[j] += widened(y[j])
+
+
+@loop
+def _weighted(x: Floats, factor: Any, weight: Floats, out: Any) -> None:
+    for j in range(x.size):
+        out[j] = halved(x[j] * factor * weight[j])
+
+
+@loop
+def _gated_halves(gates: Any, up: Any, out: Any) -> None:
+    for j in range(gates.size):
+        v = widened(gates[j])
+        out[j] = halved(v / (_F(1.0) + exp(-v)) * widened(up[j]))
+
+
+@loop
+def _turned_halves(head: Any, cosine: Floats, sine: Floats, out: Any) -> None:
+    half = head.size // 2
+    for j in range(half):
+        a, b = widened(head[j]), widened(head[half + j])
+        out[j] = halved(a * cosine[j] + b * sine[j])
+        out[half + j] = halved(b * cosine[half + j] + a * sine[half + j])
+
+
+@loop
+def _copied(x: Any, out: Any) -> None:
+    for j in range(x.size):
+        out[j] = x[j]
+
+
+@Kernel
+def norm_halves(table: Any) -> None:
+    """See :func:`reflectory.models.engine.kernels.halves.norm_halves`."""
+    t = carray(table, 8)
+    rows, width, parts = t[0], t[1], t[2]
+    x, y = floats(t[3], rows, width), halves(t[4], rows, width)
+    weight, out = floats(t[5], 1, width)[0], halves(t[6], rows, width)
+    epsilon = floats(t[7], 1, 1)[0, 0]
+    begin, end = share(rows)
+    for i in range(begin, end):
+        row = x[i]
+        if parts == 1:
+            _add_halves(row, y[i])
+        factor = _F(1.0) / np.sqrt(_mean_square(row) + epsilon)
+        _weighted(row, factor, weight, out[i])
+
+
+@Kernel
+def gate_halves(table: Any) -> None:
+    """See :func:`reflectory.models.engine.kernels.halves.gate_halves`."""
+    t = carray(table, 4)
+    rows, width = t[0], t[1]
+    both, out = halves(t[2], rows, 2 * width), halves(t[3], rows, width)
+    begin, end = share(rows)
+    for i in range(begin, end):
+        _gated_halves(both[i, :width], both[i, width:], out[i])
+
+
+@Kernel
+def turn_halves(table: Any) -> None:
+    """See :func:`reflectory.models.engine.kernels.halves.turn_halves`."""
+    t = carray(table, 9)
+    rows, heads, kv_heads, width = t[0], t[1], t[2], t[3]
+    turning, every = heads + kv_heads, heads + 2 * kv_heads
+    y = halves(t[4], rows * every, width)
+    cosine, sine = floats(t[5], rows, width), floats(t[6], rows, width)
+    query, kv = halves(t[7], rows * heads, width), halves(t[8], rows * 2 * kv_heads, width)
+    begin, end = share(rows)
+    for i in range(begin, end):
+        for h in range(every):
+            out = query[i * heads + h] if h < heads else kv[i * 2 * kv_heads + h - heads]
+            if h < turning:
+                _turned_halves(y[i * every + h], cosine[i], sine[i], out)
+            else:
+                _copied(y[i * every + h], out)
 
 
 @loop
