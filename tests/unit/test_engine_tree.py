@@ -12,7 +12,7 @@ PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_siz
 def filled(node: Node) -> None:
     for one in node.ancestry():
         if one.kv is None:
-            one.kv = [torch.tensor(one.tokens)[:, None, None, None].float()]
+            one.kv = [torch.tensor(one.tokens)[None, None, :, None].float()]
 
 
 @given(PROMPTS)
@@ -27,7 +27,7 @@ def test_every_prefix_is_held_once_and_whole(prompts: list[list[int]]) -> None:
     assert sum(len(node.tokens) for node in tree.nodes()) == len(trie)
     for prompt, node in zip(prompts, ends, strict=True):
         # A later split may have cut the node; its end stays where it was.
-        runs = [torch.cat([r.kv[0][:, 0, 0, 0]]) for r in reversed(node.runs())]
+        runs = [torch.cat([r.kv[0][0, 0, :, 0]]) for r in reversed(node.runs())]
         assert torch.cat(runs).long().tolist() == prompt
 
 

@@ -12,7 +12,7 @@ from reflectory.models.engine.passes import Pass, Piece, Seat
 from reflectory.models.engine.sampling import draw_tokens
 from reflectory.models.engine.scoring import logprobs_of
 from reflectory.models.engine.store import RowStore
-from reflectory.models.engine.tree import LONGEST, Node, PrefixTree, hold
+from reflectory.models.engine.tree import LONGEST, Node, PrefixTree, copied, hold
 from reflectory.models.engine.virtual import virtual_ids
 from reflectory.models.engine.work import CompletionRow, Counts, Row, ScoreRow
 
@@ -195,7 +195,8 @@ class Batch:
                         known = self._network.virtual_kv(self._virtual[row.adapter])
                         self._virtual_kv[row.adapter] = known
                     layers = self._virtual_kv[row.adapter]
-                    node.kv = [kv[node.start : node.end] for kv in layers]
+                    own = slice(node.start, node.end)
+                    node.kv = [copied(kv[own].permute(1, 2, 0, 3)) for kv in layers]
         return self._tree.insert(tokens, tree)
 
     def _read(

@@ -88,6 +88,9 @@ class _Scratch:
 class FusedBfloat16(LlamaNetwork):
     """See the module.
 
+    Attributes:
+        kernels: For the attention of a pass, too.
+
     Args:
         network: Whose layers are taken over.
         kernels: What ``fused.load_kernels`` gave.
@@ -95,7 +98,7 @@ class FusedBfloat16(LlamaNetwork):
 
     def __init__(self, network: LlamaNetwork, kernels: Any) -> None:
         vars(self).update(vars(network))
-        self._loops = kernels
+        self.kernels = kernels
         self._norms = [
             (_Factors.of(x.before_attention), _Factors.of(x.before_mlp)) for x in network.layers
         ]
@@ -119,7 +122,7 @@ class FusedBfloat16(LlamaNetwork):
             added = layer.output(attend(number, query, kv), slices)
             self._normalise(scratch, added, norms[1])
             both = layer.gate_up(scratch.normed, slices)
-            self._loops.gate_halves(both, scratch.gated)
+            self.kernels.gate_halves(both, scratch.gated)
             added = layer.down(scratch.gated, slices)
         self._normalise(scratch, added, self._last)
         return logits_of(scratch.normed[keep], self._head)
@@ -142,7 +145,7 @@ class FusedBfloat16(LlamaNetwork):
 
     def _normalise(self, scratch: _Scratch, added: torch.Tensor | None, norm: _Factors) -> None:
         """Add a product's output to the hidden states, and normalise them for the next one."""
-        self._loops.norm_halves(scratch.x, added, norm.weight, scratch.normed, norm.epsilon)
+        self.kernels.norm_halves(scratch.x, added, norm.weight, scratch.normed, norm.epsilon)
 
     def _positioned(
         self, layer: Layer, scratch: _Scratch, slices: Sequence[Slice]
@@ -150,7 +153,7 @@ class FusedBfloat16(LlamaNetwork):
         """Return queries, and keys and values, with their positions in them."""
         heads = layer.qkv(scratch.normed, slices).view(len(scratch.x), -1, self.shape.width)
         if layer.query_norm is None:
-            self._loops.turn_halves(heads, *scratch.angles, scratch.query, scratch.kv)
+            self.kernels.turn_halves(heads, *scratch.angles, scratch.query, scratch.kv)
             return scratch.query, scratch.kv
         cosine, sine = (part.to(heads.dtype) for part in scratch.angles)
         return self._rotated(layer, heads, cosine, sine)

@@ -17,7 +17,7 @@ from reflectory.models.engine.attention import Part, attend, merge
 from reflectory.models.engine.network import Network, Shape
 from reflectory.models.engine.projection import Slice
 from reflectory.models.engine.store import RowStore
-from reflectory.models.engine.tree import COVER, Node
+from reflectory.models.engine.tree import COVER, Node, copied
 
 _SHORT = 1024
 """Rows times the longest row's own tokens, up to which compiled loops attend to them."""
@@ -258,8 +258,9 @@ class _Attention:
         self._places = store.places(layout.slots) if layout.slots else None
         self._bias = self._in_use = None
         if layout.slots:
-            # For many tokens torch's kernel is better, since it looks at them in blocks.
-            if kernels is not None and self._rows * max(store.lengths) <= _SHORT:
+            # For many tokens in float32 torch's kernel is better, which looks at them in blocks.
+            short = shape.dtype == torch.bfloat16 or self._rows * max(store.lengths) <= _SHORT
+            if kernels is not None and short:
                 lengths = [store.lengths[slot] for slot in layout.slots]
                 self._in_use = torch.tensor([layout.slots, lengths])
             else:
@@ -300,13 +301,13 @@ class _Attention:
         if self._places is not None and self._in_use is None:
             self._store.write(layer, self._places, kv[: self._rows])
         for piece, begin, end in self._layout.pieces:
-            node, new = piece.node, kv[begin:end]
+            node, new = piece.node, kv[begin:end].permute(1, 2, 0, 3)
             if node is None:
                 continue
             if node.cover < node.start and piece.parent is not None:
-                new = torch.cat((self._run(layer, piece.parent), new))
+                new = torch.cat((self._run(layer, piece.parent), new), dim=2)
             else:
-                new = new.clone()
+                new = copied(new)
             self._fresh[node].append(new)
 
     def _run(self, layer: int, node: Node) -> torch.Tensor:
@@ -374,7 +375,7 @@ class _Attention:
     def _to_node(self, layer: int, query: torch.Tensor, node: Node, begin: int, end: int) -> Part:
         """Return the attention of some neighbours to a node that they share."""
         groups = self._shape.groups
-        keys, values = self._run(layer, node).permute(1, 2, 0, 3)[:, None]
+        keys, values = self._run(layer, node)[:, None]
         asked = query[:, :, begin * groups : end * groups]
         out, total = attend(asked, keys, values, self._shape.scale)
         return out[0], total[0]

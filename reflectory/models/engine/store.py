@@ -42,15 +42,15 @@ class RowStore:
 
         Args:
             room: Tokens that the row will have at most, its beginning included.
-            beginning: Per layer, what it starts with, (tokens, 2, kv heads, width).
+            beginning: Per layer, what it starts with, (2, kv heads, tokens, width).
         """
         self._reserve(len(self.lengths) + 1, room)
         slot = len(self.lengths)
         self.lengths.append(0)
         if beginning is not None:
-            length = len(beginning[0])
+            length = beginning[0].shape[2]
             for buffer, layer in zip(self._buffers, beginning, strict=True):
-                buffer[slot, :length] = layer
+                buffer[slot, :length] = layer.permute(2, 0, 1, 3)
             self.lengths[slot] = length
         return slot
 

@@ -36,7 +36,9 @@ class Node:
         children: What follows, by first token.
         cover: Position of the first token in ``kv``, at most ``start``.
         kv: Per layer, keys and values of the positions from ``cover`` to ``end``,
-            shape (tokens, 2, key-value heads, width); ``None`` until it is read.
+            shape (2, key-value heads, tokens, width); ``None`` until it is read. What a
+            head reads lies together: between two passes it leaves the processor's caches,
+            and a run of memory comes back faster than pieces of one token each.
         users: Rows that are running on it or on what follows it.
         used: When it was last asked for, as a count of questions.
     """
@@ -103,10 +105,10 @@ class Node:
         parent.children[int(self.tokens[0])] = upper
         cut = self.start + count
         if self.kv is not None:
-            upper.kv = [t[: cut - self.cover].clone() for t in self.kv]
+            upper.kv = [copied(t[:, :, : cut - self.cover]) for t in self.kv]
             upper.cover = self.cover
             if cut - self.cover > COVER:
-                self.kv = [t[cut - self.cover :].clone() for t in self.kv]
+                self.kv = [copied(t[:, :, cut - self.cover :]) for t in self.kv]
                 self.cover = cut
         elif self.cover == self.start:
             self.cover = cut
@@ -201,6 +203,11 @@ class PrefixTree:
     def clear(self) -> None:
         """Forget everything, also what rows are running on."""
         self._roots.clear()
+
+
+def copied(kv: torch.Tensor) -> torch.Tensor:
+    """Return a copy whose numbers lie in the order of its shape."""
+    return kv.clone(memory_format=torch.contiguous_format)
 
 
 def hold(node: Node, change: int) -> None:

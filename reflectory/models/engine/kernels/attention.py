@@ -19,7 +19,8 @@ def attend_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Write each row's new keys and values, and attend to all that the row has for itself.
 
-    softmax(scale * q @ k.T) @ v, all tensors float32 and contiguous but the places.
+    softmax(scale * q @ k.T) @ v. Queries, keys and values are all float32 or all bfloat16; all
+    tensors are contiguous.
 
     Args:
         query: Shape (rows, heads, width).
@@ -27,19 +28,25 @@ def attend_rows(
         kv: Buffer of all slots, shape (slots, columns, 2, key-value heads, width); changed.
         places: Slot of each row, and how many of its columns are in use with the new one,
             at least 1; shape (2, rows), int64.
-        scale: Factor on the scores, one number.
+        scale: Factor on the scores, one number, float32.
 
     Returns:
-        Output, shape (key-value heads, rows * groups, width), and log-sum-exp, without width.
+        Output, shape (key-value heads, rows * groups, width), and log-sum-exp, without width,
+        in float32.
     """
     rows, heads, width = query.shape
     slots, columns, _, kv_heads, _ = kv.shape
     groups = heads // kv_heads
     out = query.new_empty((kv_heads, rows * groups, width))
-    found = query.new_empty((kv_heads, rows * groups))
-    scores = query.new_empty((rows, heads, columns))
+    found = query.new_empty((kv_heads, rows * groups), dtype=torch.float32)
+    scores = query.new_empty((rows, heads, columns), dtype=torch.float32)
     sizes = (kv_heads, groups, width, columns, slots)
-    loops.attend_rows(rows, *sizes, query, new, kv, places, scale, out, found, scores)
+    table = (*sizes, query, new, kv, places, scale, out, found, scores)
+    if query.dtype == torch.bfloat16:
+        wide = query.new_empty((2, rows, heads, width), dtype=torch.float32)
+        loops.attend_rows_halves(rows, *table, wide[0], wide[1])
+    else:
+        loops.attend_rows(rows, *table)
     return out, found
 
 
@@ -56,4 +63,5 @@ def merge(
     """
     out, total = part
     sizes = (out.shape[0], out.shape[2], whole[0].shape[1], begin)
-    loops.merge(out.shape[1], *sizes, *out.stride()[:2], *total.stride(), *whole, out, total)
+    kernel = loops.merge_halves if out.dtype == torch.bfloat16 else loops.merge
+    kernel(out.shape[1], *sizes, *out.stride()[:2], *total.stride(), *whole, out, total)
