@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from reflectory.models.engine.kernels import loops
+from reflectory.models.engine.kernels import attention_kernels, bfloat16_kernels
 
 
 def attend_rows(
@@ -44,9 +44,9 @@ def attend_rows(
     table = (*sizes, query, new, kv, places, scale, out, found, scores)
     if query.dtype == torch.bfloat16:
         wide = query.new_empty((2, rows, heads, width), dtype=torch.float32)
-        loops.attend_rows_halves(rows, *table, wide[0], wide[1])
+        bfloat16_kernels.attend_rows_halves(rows, *table, wide[0], wide[1])
     else:
-        loops.attend_rows(rows, *table)
+        attention_kernels.attend_rows(rows, *table)
     return out, found
 
 
@@ -63,5 +63,7 @@ def merge(
     """
     out, total = part
     sizes = (out.shape[0], out.shape[2], whole[0].shape[1], begin)
-    kernel = loops.merge_halves if out.dtype == torch.bfloat16 else loops.merge
+    kernel = (
+        bfloat16_kernels.merge_halves if out.dtype == torch.bfloat16 else attention_kernels.merge
+    )
     kernel(out.shape[1], *sizes, *out.stride()[:2], *total.stride(), *whole, out, total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from reflectory.models.engine.kernels import loops
+from reflectory.models.engine.kernels import integer_kernels
 
 
 def absorb(
@@ -33,7 +33,7 @@ def absorb(
     """
     parts = 0 if y is None else len(y) // len(x)
     y = x if y is None else y
-    loops.absorb(len(x), x.shape[1], parts, x, y, scales, bias, out, found, epsilon)
+    integer_kernels.absorb(len(x), x.shape[1], parts, x, y, scales, bias, out, found, epsilon)
 
 
 def gate(
@@ -55,7 +55,7 @@ def gate(
         out: Shape (2 tokens, width), bytes: the first digits, below them the second.
         found: max |v| of each row, shape (tokens, 1), written; may be ``scales``.
     """
-    loops.gate(len(both), both.shape[1] // 2, both, scales, bias, out, found)
+    integer_kernels.gate(len(both), both.shape[1] // 2, both, scales, bias, out, found)
 
 
 def turn(
@@ -81,4 +81,4 @@ def turn(
         kv: Shape (tokens, 2, key-value heads, width), written.
     """
     sizes = (query.shape[1], kv.shape[2], query.shape[2])
-    loops.turn(len(y), *sizes, y, scales, bias, cosine, sine, query, kv)
+    integer_kernels.turn(len(y), *sizes, y, scales, bias, cosine, sine, query, kv)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from reflectory.models.engine.kernels import loops
+from reflectory.models.engine.kernels import bfloat16_kernels
 
 
 def norm_halves(
@@ -29,7 +29,9 @@ def norm_halves(
         epsilon: One number, float32.
     """
     parts = 0 if y is None else 1
-    loops.norm_halves(len(x), x.shape[1], parts, x, out if y is None else y, weight, out, epsilon)
+    bfloat16_kernels.norm_halves(
+        len(x), x.shape[1], parts, x, out if y is None else y, weight, out, epsilon
+    )
 
 
 def gate_halves(both: torch.Tensor, out: torch.Tensor) -> None:
@@ -39,7 +41,7 @@ def gate_halves(both: torch.Tensor, out: torch.Tensor) -> None:
         both: g beside u, shape (tokens, 2 width), bfloat16 and contiguous.
         out: Shape (tokens, width), bfloat16 and contiguous, written.
     """
-    loops.gate_halves(len(both), out.shape[1], both, out)
+    bfloat16_kernels.gate_halves(len(both), out.shape[1], both, out)
 
 
 def turn_halves(
@@ -61,4 +63,4 @@ def turn_halves(
         kv: Shape (tokens, 2, key-value heads, width), bfloat16, written.
     """
     sizes = (query.shape[1], kv.shape[2], query.shape[2])
-    loops.turn_halves(len(y), *sizes, y, cosine, sine, query, kv)
+    bfloat16_kernels.turn_halves(len(y), *sizes, y, cosine, sine, query, kv)
