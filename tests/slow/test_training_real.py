@@ -86,14 +86,14 @@ def test_pairs_are_told_apart_and_the_plan_is_near(language_model, tmp_path):
         )
         for row in rows(8, 4)
     ]
-    config = TrainingConfig(objective="dpo", batch_size=2, preference_learning_rate=1e-4)
+    config = TrainingConfig(objective="dpo", batch_size=2, preference_learning_rate=3e-4)
     report = train_adapter([], language_model, tmp_path / "adapter", config, preferences=pairs)
     print(
         f"planned {report.plan.seconds:.0f} s, took {report.seconds:.0f} s; planned "
         f"{report.plan.memory.total / 1e9:.2f} GB, peak {report.peak_memory / 1e9:.2f} GB"
     )
     assert report.losses[0] == pytest.approx(math.log(2), abs=0.02)
-    assert sum(report.losses[-2:]) / 2 < report.losses[0] - 0.1
+    assert report.losses[-1] < report.losses[0] / 1.5
     # A prompt is read once for both completions.
     assert report.plan.tokens == report.manifest.tokens
     seen = report.tokens_per_second * report.seconds

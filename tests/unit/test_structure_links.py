@@ -312,4 +312,4 @@ def test_time_grows_with_the_length_of_a_text_only(unit):
     # Quadratic time would be 64 times as long. The shortest of two, because a busy machine
     # changes its speed between one measurement and the next.
     short, long = (min(seconds(length) for _ in range(2)) for length in (20_000, 160_000))
-    assert long < 32 * short + 0.5
+    assert long < 24 * short + 0.5
