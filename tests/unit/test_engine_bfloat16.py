@@ -13,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflectory.models.engine import fused
-from reflectory.models.engine.attention import attend
-from reflectory.models.engine.attention import merge as merged
 from reflectory.models.engine.fused_bfloat16 import FusedBfloat16, compiled_bfloat16
+from reflectory.models.engine.layout import Piece, Seat
 from reflectory.models.engine.llama import LlamaNetwork, llama_network
 from reflectory.models.engine.network import Network
-from reflectory.models.engine.passes import Pass, Piece, Seat
+from reflectory.models.engine.passes import Pass
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import PrefixTree
 from reflectory.models.engine.trial import network_for
@@ -114,56 +113,6 @@ def test_turning_is_that_of_the_plain_network(count: int) -> None:
     size = float(y.float().abs().max())
     assert torch.allclose(query.float(), wanted[0], rtol=ROUNDED, atol=1e-6 * size)
     assert torch.allclose(kv.float(), wanted[1], rtol=ROUNDED, atol=1e-6 * size)
-
-
-@compiled
-@pytest.mark.parametrize("threads", [1, 2])
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20), groups=st.integers(1, 3))
-@settings(max_examples=6, deadline=None)
-def test_attention_of_rows_to_their_own_tokens(
-    threads: int, lengths: list[int], groups: int
-) -> None:
-    rows, kv_heads, width, columns = len(lengths), 2, 8, 64
-    rng = torch.Generator().manual_seed(len(lengths))
-    kv = halved(torch.randn(rows + 2, columns, 2, kv_heads, width, generator=rng))
-    query = halved(torch.randn(rows, kv_heads * groups, width, generator=rng) * 3)
-    new = halved(torch.randn(rows, 2, kv_heads, width, generator=rng))
-    places = torch.stack((torch.randperm(rows, generator=rng) + 1, torch.tensor(lengths)))
-    before = kv.clone()
-    with team(threads):
-        out, found = kernels.attend_rows(query, new, kv, places, torch.tensor(0.3))
-    for i, (slot, length) in enumerate(places.T.tolist()):
-        before[slot, length - 1] = new[i]
-        keys, values = before[slot, :length].float().permute(1, 2, 0, 3)[:, None]
-        asked = query[i].float().view(1, kv_heads, groups, width)
-        wanted, total = attend(asked, keys, values, 0.3)
-        at = slice(i * groups, (i + 1) * groups)
-        assert torch.allclose(out[:, at].float(), wanted[0], rtol=ROUNDED, atol=1e-5)
-        assert torch.allclose(found[:, at], total[0], atol=1e-5)
-    assert torch.equal(kv, before), "nothing else was written"
-
-
-@compiled
-@pytest.mark.parametrize("turned", [False, True])
-def test_parts_are_merged_in_place(turned: bool) -> None:
-    rng = torch.Generator().manual_seed(0)
-
-    def part_of(queries: int) -> tuple[torch.Tensor, torch.Tensor]:
-        out = halved(torch.randn(3, queries, 8, generator=rng))
-        return out, torch.randn(3, queries, generator=rng) * 30
-
-    whole, part = part_of(20), part_of(6)
-    whole[1][0, 5], part[1][0, 0] = 90.0, -90.0  # One of the two may weigh nothing.
-    left = (whole[0][:, 5:11].float(), whole[1][:, 5:11])
-    wanted = merged(left, (part[0].float(), part[1]))
-    before = [one.clone() for one in whole]
-    if turned:  # As torch's attention lays it out.
-        part = (part[0].transpose(0, 1).contiguous().transpose(0, 1), part[1])
-    kernels.merge(whole, part, 5)
-    assert torch.allclose(whole[0][:, 5:11].float(), wanted[0], rtol=ROUNDED, atol=1e-6)
-    assert torch.allclose(whole[1][:, 5:11], wanted[1], atol=1e-4)
-    for now, then in zip(whole, before, strict=True):
-        assert torch.equal(now[:, :5], then[:, :5]) and torch.equal(now[:, 11:], then[:, 11:])
 
 
 def read(network: Network, pieces: list[Piece]) -> list[torch.Tensor]:

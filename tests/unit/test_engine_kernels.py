@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflectory.models.engine import fused
-from reflectory.models.engine.attention import attend
-from reflectory.models.engine.attention import merge as merged
 from reflectory.models.engine.batch import Batch
+from reflectory.models.engine.layout import Piece
 from reflectory.models.engine.llama import LlamaNetwork, llama_network
-from reflectory.models.engine.passes import Pass, Piece
+from reflectory.models.engine.passes import Pass
 from reflectory.models.engine.quantized import QuantizedParts, QuantizedProduct
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import PrefixTree
@@ -102,46 +101,6 @@ def test_turning_is_that_of_the_plain_network() -> None:
     assert torch.allclose(kv, wanted[1], rtol=1e-4, atol=1e-4)
 
 
-@compiled
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20), groups=st.integers(1, 3))
-@settings(max_examples=6, deadline=None)
-def test_attention_of_rows_to_their_own_tokens(lengths: list[int], groups: int) -> None:
-    rows, kv_heads, width, columns = len(lengths), 2, 8, 64
-    rng = torch.Generator().manual_seed(len(lengths))
-    kv = torch.randn(rows + 2, columns, 2, kv_heads, width, generator=rng)
-    query = torch.randn(rows, kv_heads * groups, width, generator=rng) * 3
-    new = torch.randn(rows, 2, kv_heads, width, generator=rng)
-    places = torch.stack((torch.randperm(rows, generator=rng) + 1, torch.tensor(lengths)))
-    before = kv.clone()
-    out, found = kernels.attend_rows(query, new, kv, places, torch.tensor(0.3))
-    for i, (slot, length) in enumerate(places.T.tolist()):
-        before[slot, length - 1] = new[i]
-        keys, values = before[slot, :length].permute(1, 2, 0, 3)[:, None]
-        asked = query[i].view(1, kv_heads, groups, width)
-        wanted, total = attend(asked, keys, values, 0.3)
-        at = slice(i * groups, (i + 1) * groups)
-        assert torch.allclose(out[:, at], wanted[0], atol=1e-5)
-        assert torch.allclose(found[:, at], total[0], atol=1e-5)
-    assert torch.equal(kv, before), "nothing else was written"
-
-
-@compiled
-@pytest.mark.parametrize("turned", [False, True])
-def test_parts_are_merged_in_place(turned: bool) -> None:
-    rng = torch.Generator().manual_seed(0)
-    whole = (torch.randn(3, 20, 8, generator=rng), torch.randn(3, 20, generator=rng) * 30)
-    part = (torch.randn(3, 6, 8, generator=rng), torch.randn(3, 6, generator=rng) * 30)
-    whole[1][0, 5], part[1][0, 0] = 90.0, -90.0  # One of the two may weigh nothing.
-    wanted = merged((whole[0][:, 5:11], whole[1][:, 5:11]), part)
-    before = [one.clone() for one in whole]
-    if turned:  # As torch's attention lays it out.
-        part = tuple(x.transpose(0, 1).contiguous().transpose(0, 1) for x in part)
-    kernels.merge(whole, part, 5)
-    for now, then, right in zip(whole, before, wanted, strict=True):
-        assert torch.allclose(now[:, 5:11], right, atol=1e-4)
-        assert torch.equal(now[:, :5], then[:, :5]) and torch.equal(now[:, 11:], then[:, 11:])
-
-
 def written(network: LlamaNetwork) -> tuple[list[list[int]], Counts]:
     """Return what three rows write greedily, two of them behind the same tokens."""
     counts = Counts()
@@ -185,13 +144,11 @@ def test_the_network_of_compiled_loops_is_the_plain_one() -> None:
 
 
 @compiled
-@pytest.mark.parametrize("short", [0, 1024])
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
 def test_what_others_set_in_the_process_changes_nothing(
-    default: torch.dtype, short: int, monkeypatch: pytest.MonkeyPatch
+    default: torch.dtype,
 ) -> None:
     """transformers changes the default format while it loads a model in another thread."""
-    monkeypatch.setattr("reflectory.models.engine.passes._SHORT", short)
     plain = llama_network(tiny_model(0)[0], QuantizedParts(tiny_model(0)[0]))
     fast = fused.compiled(plain)
     assert fast is not None
@@ -202,23 +159,6 @@ def test_what_others_set_in_the_process_changes_nothing(
     finally:
         torch.set_default_dtype(torch.float32)
     assert found == wanted
-
-
-@compiled
-@pytest.mark.parametrize("threads", [1, 2])
-def test_many_queries_are_merged_by_a_team(threads: int) -> None:
-    rng = torch.Generator().manual_seed(1)
-    whole = (torch.randn(3, 70, 8, generator=rng), torch.randn(3, 70, generator=rng))
-    part = (torch.randn(3, 61, 8, generator=rng), torch.randn(3, 61, generator=rng))
-    wanted = merged((whole[0][:, 5:66], whole[1][:, 5:66]), part)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        kernels.merge(whole, part, 5)
-    finally:
-        torch.set_num_threads(before)
-    for now, right in zip(whole, wanted, strict=True):
-        assert torch.allclose(now[:, 5:66], right, atol=1e-5)
 
 
 @compiled

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from reflectory.models.engine.attention import attend, merge
 from reflectory.models.engine.generic import GenericNetwork
+from reflectory.models.engine.layout import Piece, Seat
 from reflectory.models.engine.llama import llama_network
-from reflectory.models.engine.passes import Pass, Piece, Seat
+from reflectory.models.engine.passes import Pass
 from reflectory.models.engine.quantized import QuantizedParts, QuantizedProduct
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import PrefixTree

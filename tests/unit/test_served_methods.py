@@ -254,8 +254,9 @@ def test_integers_serve_virtual_tokens_as_well_as_words(
     from peft import PeftModel
 
     from reflectory.models.adapter_files import read_adapter
+    from reflectory.models.engine.layout import Piece
     from reflectory.models.engine.llama import llama_network
-    from reflectory.models.engine.passes import Pass, Piece
+    from reflectory.models.engine.passes import Pass
     from reflectory.models.engine.quantized import QuantizedParts
     from reflectory.models.engine.store import RowStore
     from reflectory.models.engine.tree import PrefixTree

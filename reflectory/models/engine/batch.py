@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from reflectory.models.engine.layout import Piece, Seat
 from reflectory.models.engine.network import Network, VirtualTokens
-from reflectory.models.engine.passes import Pass, Piece, Seat
+from reflectory.models.engine.passes import Pass
 from reflectory.models.engine.sampling import draw_tokens
 from reflectory.models.engine.scoring import logprobs_of
 from reflectory.models.engine.store import RowStore

@@ -74,9 +74,13 @@ class RowStore:
     def places(self, slots: Sequence[int]) -> torch.Tensor:
         """Return where the next token of each slot is written, and count it."""
         places = [slot * self._columns + self.lengths[slot] for slot in slots]
+        self.grow(slots)
+        return torch.tensor(places, device=self._shape.device)
+
+    def grow(self, slots: Sequence[int]) -> None:
+        """Count a token more in each slot."""
         for slot in slots:
             self.lengths[slot] += 1
-        return torch.tensor(places, device=self._shape.device)
 
     def write(self, layer: int, places: torch.Tensor, kv: torch.Tensor) -> None:
         """Write the keys and values of new tokens, (tokens, 2, kv heads, width)."""

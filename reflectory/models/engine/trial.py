@@ -11,9 +11,10 @@ import torch
 from reflectory.models.engine.fused import compiled
 from reflectory.models.engine.fused_bfloat16 import compiled_bfloat16
 from reflectory.models.engine.generic import GenericNetwork
+from reflectory.models.engine.layout import Piece, Seat
 from reflectory.models.engine.llama import LlamaNetwork, is_llama, llama_network
 from reflectory.models.engine.network import Network
-from reflectory.models.engine.passes import Pass, Piece, Seat
+from reflectory.models.engine.passes import Pass
 from reflectory.models.engine.quantized import QuantizedParts
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import PrefixTree

@@ -6,17 +6,16 @@ disk. The torch operations of ``quantized.py``, ``llama.py`` and ``attention.py`
 the same and serve where numba is missing; the tests hold one against the other.
 """
 
-from reflectory.models.engine.kernels.attention import attend_rows, merge
+from reflectory.models.engine.kernels.attention import shared_attention
 from reflectory.models.engine.kernels.between import absorb, gate, turn
 from reflectory.models.engine.kernels.halves import gate_halves, norm_halves, turn_halves
 
 __all__ = [
     "absorb",
-    "attend_rows",
     "gate",
     "gate_halves",
-    "merge",
     "norm_halves",
+    "shared_attention",
     "turn",
     "turn_halves",
 ]

@@ -1,69 +1,95 @@
-"""Kernels of attention: rows with few tokens of their own, and parts put together.
+"""Attention of all tokens of a pass, each to its own runs of keys, by one compiled loop.
 
 Scores have to be finite: the loops add in any order, which LLVM does for finite numbers alone.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from reflectory.models.engine.kernels import attention_kernels, bfloat16_kernels
+from reflectory.models.engine.kernels import shared_attention as compiled
+from reflectory.models.engine.kernels.products import BLOCK, CHUNK, has_tiles
+from reflectory.models.engine.kernels.vectors import LANES
+from reflectory.models.engine.network import Shape
 
-
-def attend_rows(
-    query: torch.Tensor,
-    new: torch.Tensor,
-    kv: torch.Tensor,
-    places: torch.Tensor,
-    scale: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write each row's new keys and values, and attend to all that the row has for itself.
-
-    softmax(scale * q @ k.T) @ v. Queries, keys and values are all float32 or all bfloat16; all
-    tensors are contiguous.
-
-    Args:
-        query: Shape (rows, heads, width).
-        new: Shape (rows, 2, key-value heads, width).
-        kv: Buffer of all slots, shape (slots, columns, 2, key-value heads, width); changed.
-        places: Slot of each row, and how many of its columns are in use with the new one,
-            at least 1; shape (2, rows), int64.
-        scale: Factor on the scores, one number, float32.
-
-    Returns:
-        Output, shape (key-value heads, rows * groups, width), and log-sum-exp, without width,
-        in float32.
-    """
-    rows, heads, width = query.shape
-    slots, columns, _, kv_heads, _ = kv.shape
-    groups = heads // kv_heads
-    out = query.new_empty((kv_heads, rows * groups, width))
-    found = query.new_empty((kv_heads, rows * groups), dtype=torch.float32)
-    scores = query.new_empty((rows, heads, columns), dtype=torch.float32)
-    sizes = (kv_heads, groups, width, columns, slots)
-    table = (*sizes, query, new, kv, places, scale, out, found, scores)
-    if query.dtype == torch.bfloat16:
-        wide = query.new_empty((2, rows, heads, width), dtype=torch.float32)
-        bfloat16_kernels.attend_rows_halves(rows, *table, wide[0], wide[1])
-    else:
-        attention_kernels.attend_rows(rows, *table)
-    return out, found
+_TILES = 8
+_MOST_WIDTH = 256
 
 
-def merge(
-    whole: tuple[torch.Tensor, torch.Tensor], part: tuple[torch.Tensor, torch.Tensor], begin: int
-) -> None:
-    """Add the keys of another part to an attention, as ``attention.merge`` does, in place.
+def shared_attention(shape: Shape) -> SharedAttention | None:
+    """Return the loop for a network; ``None`` where its heads do not fit the vectors."""
+    fits = shape.width % LANES == 0 and shape.width <= _MOST_WIDTH
+    known = shape.dtype in (torch.float32, torch.bfloat16)
+    few = shape.groups <= BLOCK * compiled.BLOCKS
+    return SharedAttention(shape) if fits and known and few else None
+
+
+class SharedAttention:
+    """softmax(scale * q @ k.T) @ v for queries that share keys.
+
+    In bfloat16 products are made by AMX where the processor has it; sums and softmax are
+    float32 everywhere.
+
+    Attributes:
+        most_queries: Of a unit and a key-value head.
 
     Args:
-        whole: Output, shape (heads, queries, width), and log-sum-exp, (heads, queries),
-            both contiguous; changed from query ``begin`` on.
-        part: The same of as many queries as it has, in any order in memory.
-        begin: First query.
+        shape: Of the network.
+        tiles: Whether AMX is used; by default where it can be.
     """
-    out, total = part
-    sizes = (out.shape[0], out.shape[2], whole[0].shape[1], begin)
-    kernel = (
-        bfloat16_kernels.merge_halves if out.dtype == torch.bfloat16 else attention_kernels.merge
-    )
-    kernel(out.shape[1], *sizes, *out.stride()[:2], *total.stride(), *whole, out, total)
+
+    most_queries = BLOCK * compiled.BLOCKS
+
+    def __init__(self, shape: Shape, tiles: bool | None = None) -> None:
+        self._shape = shape
+        # Weights are powers of two. The default format of others in this process is not asked.
+        scale = shape.scale * math.log2(math.e)
+        self._scale = torch.tensor([scale], dtype=torch.float32)
+        self._mode = compiled.SINGLE
+        if shape.dtype == torch.bfloat16:
+            usable = shape.width % CHUNK == 0 and (has_tiles() if tiles is None else tiles)
+            self._mode = compiled.TILES if usable else compiled.HALF
+        self._each = -(-compiled.scratch_bytes(shape.width) // 64) * 64
+        self._scratch = torch.empty(0, dtype=torch.uint8)
+        # 64 bytes say that each tile has 16 rows of 64 bytes; behind them is a counter.
+        self._control = torch.zeros(72, dtype=torch.uint8)
+        self._control[0] = 1
+        self._control[16 : 16 + 2 * _TILES : 2] = 64
+        self._control[48 : 48 + _TILES] = 16
+        self._counter = self._control[64:].view(torch.int64)
+
+    def __call__(
+        self, query: torch.Tensor, units: NDArray[np.int64], runs: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Return the attention of all queries.
+
+        Args:
+            query: Shape (tokens, heads, width), contiguous.
+            units: Of tokens: the first and the one behind the last, and the same of their runs;
+                shape (units, 4). Of a token all runs are in one unit.
+            runs: Of keys and values, shape (runs, 9): the addresses of the first key and the first
+                value; numbers from a head to the next, and from a key to the next; how many
+                there are; the first token that sees them, and the one behind the last (others
+                of the unit do not); 1 if the first token sees one key, the next one more, and
+                so on; and the address of the last key and value, shape (2, key-value heads,
+                width), from where they are copied to their place first, or 0.
+
+        Returns:
+            Shape (tokens, heads * width).
+        """
+        shape, threads = self._shape, torch.get_num_threads()
+        if len(self._scratch) < threads * self._each:
+            # Zeros: a value that no key stands before is multiplied by 0, and 0 * NaN is NaN.
+            self._scratch = torch.zeros(threads * self._each, dtype=torch.uint8)
+        out = query.new_empty((len(query), shape.heads * shape.width))
+        self._counter.zero_()
+        table: tuple[Any, ...] = (shape.kv_heads, shape.groups, shape.width, self._mode, query, out)
+        table = (*table, self._scale, units.ctypes.data, runs.ctypes.data, self._scratch)
+        items = len(units) * shape.kv_heads
+        compiled.attend(items, *table, self._each, len(runs), self._control)
+        return out

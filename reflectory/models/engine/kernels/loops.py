@@ -15,7 +15,7 @@ Floats = Any
 """A row or a matrix of float32; numba finds the types of everything itself."""
 
 single = np.float32
-_thread_number = types.ExternalFunction("omp_get_thread_num", types.int32())
+thread_number = types.ExternalFunction("omp_get_thread_num", types.int32())
 _thread_count = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
@@ -59,6 +59,12 @@ def integers(address: int, rows: int, columns: int) -> Any:
 
 
 @inlined
+def longs(address: int, count: int) -> Any:
+    """Return the row of long integers at an address."""
+    return carray(_pointer(address), (count,), np.int64)
+
+
+@inlined
 def digits(address: int, rows: int, columns: int) -> Any:
     """Return the matrix of bytes at an address."""
     return carray(_pointer(address), (rows, columns), np.uint8)
@@ -84,10 +90,21 @@ def halved(v: Any) -> Any:
     return np.uint16((bits + np.int32(0x7FFF) + odd) >> np.int32(16))
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def taken(context: Any, counter: Any) -> Any:
+    """Return the number at an address and count on; threads do that one after the other."""
+
+    def build(_: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(types.int64), build
+
+
 @inlined
 def share(rows: int) -> tuple[int, int]:
     """Return this thread's first row, and the one behind its last."""
-    number, count = _thread_number(), _thread_count()
+    number, count = thread_number(), _thread_count()
     return rows * number // count, rows * (number + 1) // count
 
 
@@ -114,25 +131,3 @@ def mean_square(x: Floats) -> Any:
     for j in range(x.size):
         total += x[j] * x[j]
     return total / single(x.size)
-
-
-@loop
-def scale_row(x: Floats, factor: Any) -> None:
-    """Multiply a row by a number."""
-    for j in range(x.size):
-        x[j] *= factor
-
-
-@loop
-def softmax(scores: Floats) -> Any:
-    """Put the softmax in the place of scores, and return their log-sum-exp."""
-    big = scores[0]
-    for j in range(scores.size):
-        big = scores[j] if scores[j] > big else big
-    total = single(0.0)
-    for j in range(scores.size):
-        weight = exp(scores[j] - big)
-        scores[j] = weight
-        total += weight
-    scale_row(scores, single(1.0) / total)
-    return big + np.log(total)

@@ -17,7 +17,7 @@ import torch
 from numba import cfunc, types
 
 TEAM_ROWS = 16
-"""Fewer rows than this are done by the calling thread: waking others costs as much."""
+"""Of a kernel whose rows are short: to wake others for fewer costs as much as they take."""
 
 _SOURCES = hashlib.sha256(
     b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
@@ -39,9 +39,11 @@ class Kernel:
 
     Args:
         body: Takes a pointer to integers, the first of which is the number of rows.
+        team_rows: Fewer rows than this are done by the calling thread.
     """
 
-    def __init__(self, body: Callable[[Any], None]) -> None:
+    def __init__(self, body: Callable[[Any], None], team_rows: int = TEAM_ROWS) -> None:
+        self._team_rows = team_rows
         signature = types.void(types.CPointer(types.int64))
         # numba looks at the kernel's own file only before it takes what lies on disk.
         body.__qualname__ += f"_{_SOURCES}"
@@ -67,7 +69,7 @@ class Kernel:
         """
         numbers = (x.data_ptr() if isinstance(x, torch.Tensor) else x for x in table)
         values = (ctypes.c_int64 * (len(table) + 1))(rows, *numbers)
-        if rows < TEAM_ROWS or torch.get_num_threads() == 1:
+        if rows < self._team_rows or torch.get_num_threads() == 1:
             self._alone(ctypes.addressof(values))
         else:
             _PARALLEL(self._address, ctypes.addressof(values), 0, 0)
