@@ -48,15 +48,21 @@ class CompiledAttention:
         self._head_bytes = shape.width * shape.dtype.itemsize
         self._token_bytes = 2 * shape.kv_heads * self._head_bytes
         self._runs: list[tuple[int, ...]] = []
-        # Number of a run, and whose keys it has: a node's, a slot's and a place's, or a place's.
+        # Number of a run, and whose keys it has: a node's, a row's, those read at a place.
         self._nodes: list[tuple[int, Node]] = []
-        self._own: list[tuple[int, int, int]] = []
+        self._own: list[tuple[int, int]] = []
         self._within: list[tuple[int, int]] = []
         units = [self._unit(*unit) for unit in _units(layout, kernel.most_queries // shape.groups)]
         self._units = np.array(units, np.int64)
         self._table = np.array(self._runs, np.int64)
         self._value_distance = self._table[:, _VALUE].copy()
         self._old = self._addresses()
+        self._fresh = [(number, node) for number, node in self._nodes if node in reading]
+        self._rows, places = np.array(self._own, np.int64).reshape(-1, 2).T
+        self._slots = np.array([layout.slots[place] for place in places], np.int64)
+        self._new = places * self._token_bytes
+        self._read, places = np.array(self._within, np.int64).reshape(-1, 2).T
+        self._offsets = places * self._token_bytes
 
     def __call__(self, layer: int, query: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
         """Return the attention of one layer."""
@@ -79,9 +85,9 @@ class CompiledAttention:
                     self._runs.append((0, *steps, count, from_, to, 0, 0))
         steps = (kv_heads * self._head_bytes, width, 2 * kv_heads * width)
         for row in range(begin, min(end, len(layout.slots))):
-            slot = layout.slots[row]
-            self._own.append((len(self._runs), slot, row))
-            self._runs.append((0, *steps, self._store.lengths[slot], row, row + 1, 0, 0))
+            self._own.append((len(self._runs), row))
+            length = self._store.lengths[layout.slots[row]]
+            self._runs.append((0, *steps, length, row, row + 1, 0, 0))
         for _, from_, to in layout.pieces:
             if from_ < end and begin < to:
                 self._within.append((len(self._runs), from_))
@@ -99,19 +105,16 @@ class CompiledAttention:
 
     def _locate(self, layer: int, kv: torch.Tensor) -> None:
         """Write the addresses of a layer into the table."""
-        keys, new = self._table[:, _KEY], self._table[:, _NEW]
+        keys, here = self._table[:, _KEY], kv.data_ptr()
         keys[:] = self._old[layer]
-        for number, node in self._nodes:
-            if node in self._reading:
-                keys[number] = self._reading.run(layer, node).data_ptr()
-        here = kv.data_ptr()
-        if self._own:
+        for number, node in self._fresh:
+            keys[number] = self._reading.run(layer, node).data_ptr()
+        keys[self._read] = here + self._offsets
+        if len(self._rows):
             buffer = self._store.buffer(layer)
-            numbers, slots, rows = np.array(self._own, np.int64).T
-            keys[numbers] = buffer.data_ptr() + slots * (buffer.shape[1] * self._token_bytes)
-            new[numbers] = here + rows * self._token_bytes
-        for number, place in self._within:
-            keys[number] = here + place * self._token_bytes
+            slot_bytes = buffer.shape[1] * self._token_bytes
+            keys[self._rows] = buffer.data_ptr() + self._slots * slot_bytes
+            self._table[self._rows, _NEW] = here + self._new
         self._table[:, _VALUE] = keys + self._value_distance
 
 
