@@ -60,7 +60,8 @@ def make_contenders(options: argparse.Namespace, folder: Path, scratch: Path) ->
             contenders.append(engine)
             formats[engine.number_format.removesuffix("-loops")] = None
     if "llama" in wanted and options.llama_bin is not None:
-        contenders += [Llama(options.llama_bin, file) for file in options.gguf]
+        more = options.llama_arguments
+        contenders += [Llama(options.llama_bin, file, more) for file in options.gguf]
     return contenders + [Limit(folder, device, name) for name in formats]
 
 
@@ -167,6 +168,7 @@ def read_options() -> argparse.Namespace:
     add("--sequential-calls", type=int, default=4, help="really made; the rest is extrapolated")
     add("--llama-bin", type=Path, help="folder with llama-server; without it llama is left out")
     add("--gguf", type=paths, default=[], help="files of weights for llama-server")
+    add("--llama-arguments", type=str.split, default=[], help="more for it, e.g. ' --no-repack'")
     add("--loops", action="store_true", help="whole loops as well")
     add("--many-loops", type=int, default=16)
     add("--baseline-loops", type=int, default=2, help="really run one by one, for --many-loops")

@@ -164,9 +164,9 @@ class Engine(Contender):
 class Llama(Contender):
     """llama.cpp's server with one file of weights, started anew for each concurrency."""
 
-    def __init__(self, folder: Path, weights: Path) -> None:
+    def __init__(self, folder: Path, weights: Path, arguments: Sequence[str] = ()) -> None:
         self.name = f"llama.cpp {weights.stem}"
-        self._folder, self._weights = folder, weights
+        self._folder, self._weights, self._arguments = folder, weights, arguments
         self._server: LlamaServer | None = None
 
     def open(self, concurrency: int, longest: int) -> None:
@@ -177,6 +177,7 @@ class Llama(Contender):
             slots=concurrency,
             slot_tokens=longest + NEW_TOKENS,
             threads=torch.get_num_threads(),
+            arguments=self._arguments,
         )
 
     def measure(self, calls: Sequence[Call]) -> Timing:

@@ -40,13 +40,21 @@ class LlamaServer:
         slots: Calls at the same time.
         slot_tokens: Most tokens of prompt and completion together.
         threads: Threads that compute.
+        arguments: More for the server.
 
     Raises:
         RuntimeError: It did not start.
     """
 
     def __init__(
-        self, folder: Path, model: Path, *, slots: int, slot_tokens: int, threads: int
+        self,
+        folder: Path,
+        model: Path,
+        *,
+        slots: int,
+        slot_tokens: int,
+        threads: int,
+        arguments: Sequence[str] = (),
     ) -> None:
         context = -(-slot_tokens // _UNITS) * _UNITS * slots
         port = _free_port()
@@ -61,6 +69,7 @@ class LlamaServer:
             str(threads),
             "--cont-batching",
             "--cache-prompt",
+            *arguments,
         ]
         place = ["--host", "127.0.0.1", "--port", str(port)]
         libraries = [str(folder), os.environ.get("LD_LIBRARY_PATH", "")]
