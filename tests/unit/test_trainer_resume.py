@@ -101,7 +101,15 @@ def test_cancelled_training_keeps_its_steps(base, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "plain"]
 
 
-def test_ctrl_c_finishes_the_step_and_keeps_it(base, tmp_path):
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_finishes_the_step_and_keeps_it(base, tmp_path, interruptible):
     config = TrainingConfig(**SETTINGS)
 
     def press(step, steps, loss, seconds):
