@@ -1,8 +1,12 @@
 """What the tests of the local engine share: a tiny model, and how it is asked."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from reflectory.models.local import LocalModel
 from reflectory.models.protocol import Completion, Request, SamplingParameters, Segment
@@ -41,3 +45,14 @@ def endless(**settings_: Any) -> LocalModel:
 
 def load(base: Path, **settings_: Any) -> LocalModel:
     return LocalModel.load(base, device="cpu", dtype="float32", batch_invariant=False, **settings_)
+
+
+@contextmanager
+def team(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from engines import team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,16 +43,6 @@ def loop_of(shape: Shape, way: str) -> Any:
     from reflectory.models.engine.kernels.attention import SharedAttention
 
     return SharedAttention(shape, tiles=way == "tiles")
-
-
-@contextmanager
-def team(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def exact(query: torch.Tensor, keys: list[torch.Tensor], values: list[torch.Tensor]) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from engines import team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,16 +48,6 @@ def near(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 
 def tiny() -> Any:
     return tiny_model(0)[0].to(torch.bfloat16)
-
-
-@contextmanager
-def team(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @compiled

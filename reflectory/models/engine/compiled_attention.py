@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from reflectory.models.engine.layout import Layout
 from reflectory.models.engine.network import Shape
 from reflectory.models.engine.reading import Reading
+from reflectory.models.engine.run_table import KEY, NEW, VALUE
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import Node
-
-_KEY, _VALUE, _NEW = 0, 1, 8
-"""Columns of a run that hold addresses, which differ from layer to layer."""
 
 
 class CompiledAttention:
@@ -55,7 +53,7 @@ class CompiledAttention:
         units = [self._unit(*unit) for unit in _units(layout, kernel.most_queries // shape.groups)]
         self._units = np.array(units, np.int64)
         self._table = np.array(self._runs, np.int64)
-        self._value_distance = self._table[:, _VALUE].copy()
+        self._value_distance = self._table[:, VALUE].copy()
         self._old = self._addresses()
         self._fresh = [(number, node) for number, node in self._nodes if node in reading]
         self._rows, places = np.array(self._own, np.int64).reshape(-1, 2).T
@@ -105,7 +103,7 @@ class CompiledAttention:
 
     def _locate(self, layer: int, kv: torch.Tensor) -> None:
         """Write the addresses of a layer into the table."""
-        keys, here = self._table[:, _KEY], kv.data_ptr()
+        keys, here = self._table[:, KEY], kv.data_ptr()
         keys[:] = self._old[layer]
         for number, node in self._fresh:
             keys[number] = self._reading.run(layer, node).data_ptr()
@@ -114,8 +112,8 @@ class CompiledAttention:
             buffer = self._store.buffer(layer)
             slot_bytes = buffer.shape[1] * self._token_bytes
             keys[self._rows] = buffer.data_ptr() + self._slots * slot_bytes
-            self._table[self._rows, _NEW] = here + self._new
-        self._table[:, _VALUE] = keys + self._value_distance
+            self._table[self._rows, NEW] = here + self._new
+        self._table[:, VALUE] = keys + self._value_distance
 
 
 def _units(layout: Layout, most: int) -> Iterator[tuple[int, int]]:

@@ -72,20 +72,14 @@ class SharedAttention:
             query: Shape (tokens, heads, width), contiguous.
             units: Of tokens: the first and the one behind the last, and the same of their runs;
                 shape (units, 4). Of a token all runs are in one unit.
-            runs: Of keys and values, shape (runs, 9): the addresses of the first key and the first
-                value; numbers from a head to the next, and from a key to the next; how many
-                there are; the first token that sees them, and the one behind the last (others
-                of the unit do not); 1 if the first token sees one key, the next one more, and
-                so on; and the address of the last key and value, shape (2, key-value heads,
-                width), from where they are copied to their place first, or 0.
+            runs: Of keys and values, shape (runs, ``run_table.COLUMNS``), see there.
 
         Returns:
             Shape (tokens, heads * width).
         """
         shape, threads = self._shape, torch.get_num_threads()
         if len(self._scratch) < threads * self._each:
-            # Zeros: a value that no key stands before is multiplied by 0, and 0 * NaN is NaN.
-            self._scratch = torch.zeros(threads * self._each, dtype=torch.uint8)
+            self._scratch = torch.empty(threads * self._each, dtype=torch.uint8)
         out = query.new_empty((len(query), shape.heads * shape.width))
         self._counter.zero_()
         table: tuple[Any, ...] = (shape.kv_heads, shape.groups, shape.width, self._mode, query, out)

@@ -40,6 +40,22 @@ from reflectory.models.engine.kernels.rows import (
 )
 from reflectory.models.engine.kernels.table import Kernel
 from reflectory.models.engine.kernels.vectors import LANES
+from reflectory.models.engine.run_table import (
+    BEHIND,
+    COLUMNS,
+    COUNT,
+    FIRST,
+    GROWS,
+    HEAD_STEP,
+    KEY,
+    KEY_STEP,
+    NEW,
+    VALUE,
+)
+
+ITEMS, KV_HEADS, GROUPS, WIDTH, MODE, QUERY, OUT, SCALE, UNITS, RUNS = range(10)
+SCRATCH, SCRATCH_BYTES, RUN_COUNT, CONTROL = range(10, 14)
+"""What the kernel's table holds, in order."""
 
 BLOCKS = 8
 """Most blocks of queries in a unit."""
@@ -65,22 +81,22 @@ def scratch_bytes(width: int) -> int:
 @loop
 def _query_row(t: Any, unit: Any, head: int, number: int) -> Any:
     """Return which row of all queries is one of a unit's."""
-    groups = t[2]
-    return (unit[0] + number // groups) * t[1] * groups + head * groups + number % groups
+    groups = t[GROUPS]
+    return (unit[0] + number // groups) * t[KV_HEADS] * groups + head * groups + number % groups
 
 
 @loop
 def _ask(t: Any, unit: Any, head: int, first: int, out: int) -> None:
     """Copy a block's queries; the unit's last one stands for those that are missing."""
-    width, mode = t[3], t[4]
-    last = (unit[1] - unit[0]) * t[2] - 1
+    width, mode = t[WIDTH], t[MODE]
+    last = (unit[1] - unit[0]) * t[GROUPS] - 1
     for i in range(BLOCK):
         row = _query_row(t, unit, head, min(first + i, last))
         if mode == HALF:
-            widen((t[5] + row * width * 2, width // LANES, out + i * width * 4))
+            widen((t[QUERY] + row * width * 2, width // LANES, out + i * width * 4))
         else:
             size = width * (4 if mode == SINGLE else 2)
-            x, y = halves(t[5] + row * size, 1, size // 2), halves(out + i * size, 1, size // 2)
+            x, y = halves(t[QUERY] + row * size, 1, size // 2), halves(out + i * size, 1, size // 2)
             for d in range(size // 2):
                 y[0, d] = x[0, d]
 
@@ -88,18 +104,18 @@ def _ask(t: Any, unit: Any, head: int, first: int, out: int) -> None:
 @loop
 def _answer(t: Any, unit: Any, head: int, first: int, sums: int) -> None:
     """Write a block's attention."""
-    width, mode = t[3], t[4]
+    width, mode = t[WIDTH], t[MODE]
     x = floats(sums, BLOCK, width)
     state = floats(sums + BLOCK * width * 4, BLOCK, 2)
-    for i in range(min(BLOCK, (unit[1] - unit[0]) * t[2] - first)):
+    for i in range(min(BLOCK, (unit[1] - unit[0]) * t[GROUPS] - first)):
         row = _query_row(t, unit, head, first + i)
         factor = single(1.0) / state[i, 1]
         if mode == SINGLE:
-            y = floats(t[6] + row * width * 4, 1, width)
+            y = floats(t[OUT] + row * width * 4, 1, width)
             for d in range(width):
                 y[0, d] = x[i, d] * factor
         else:
-            z = halves(t[6] + row * width * 2, 1, width)
+            z = halves(t[OUT] + row * width * 2, 1, width)
             for d in range(width):
                 z[0, d] = halved(x[i, d] * factor)
 
@@ -107,10 +123,10 @@ def _answer(t: Any, unit: Any, head: int, first: int, sums: int) -> None:
 @loop
 def _settle(t: Any, run: Any, head: int, size: int) -> None:
     """Copy the key and the value of a row's new token to where its others are."""
-    count = t[3] * size // 2
-    last = (head * run[2] + (run[4] - 1) * run[3]) * size
-    for source, target in ((head, run[0] + last), (t[1] + head, run[1] + last)):
-        x, y = halves(run[8] + source * count * 2, 1, count), halves(target, 1, count)
+    count = t[WIDTH] * size // 2
+    last = (head * run[HEAD_STEP] + (run[COUNT] - 1) * run[KEY_STEP]) * size
+    for source, target in ((head, run[KEY] + last), (t[KV_HEADS] + head, run[VALUE] + last)):
+        x, y = halves(run[NEW] + source * count * 2, 1, count), halves(target, 1, count)
         for d in range(count):
             y[0, d] = x[0, d]
 
@@ -118,7 +134,7 @@ def _settle(t: Any, run: Any, head: int, size: int) -> None:
 @loop
 def _bring(t: Any, key: int, value: int, step: int, count: int, keys: int, values: int) -> None:
     """Lay out a chunk: keys turned, and values of bfloat16 as floats or in pairs."""
-    width, mode = t[3], t[4]
+    width, mode = t[WIDTH], t[MODE]
     columns = width // 2 if mode == TILES else width  # Of 32 bits.
     for j in range(0, count, LANES):
         for d in range(0, columns, LANES):
@@ -141,8 +157,8 @@ def _bring(t: Any, key: int, value: int, step: int, count: int, keys: int, value
 @loop
 def _score(t: Any, low: int, high: int, asked: int, keys: int, scores: int) -> None:
     """Multiply the queries of a block with the keys of a chunk."""
-    width, row = t[3], CHUNK * 4
-    if t[4] == TILES:
+    width, row = t[WIDTH], CHUNK * 4
+    if t[MODE] == TILES:
         multiply_tiles((asked, width * 2, keys, row, scores, row, width // 32, 0))
         return
     for i in range(low, high, ROWS):
@@ -156,8 +172,8 @@ def _sum(
     t: Any, low: int, high: int, weights: int, values: int, step: int, sums: int, most: int
 ) -> None:
     """Add the weighted values of a chunk to the sums of a block."""
-    width = t[3]
-    if t[4] == TILES:
+    width = t[WIDTH]
+    if t[MODE] == TILES:
         for d in range(0, width * 4, CHUNK * 4):
             right, out, depth = values + d, sums + d, (most + 31) // 32
             multiply_tiles((weights, CHUNK * 2, right, step, out, width * 4, depth, 1))
@@ -187,16 +203,16 @@ def _look(
     asked: int,
 ) -> None:
     """Let a block of queries look at a chunk of a run."""
-    groups, width, mode = t[2], t[3], t[4]
-    low = max(0, (run[5] - unit[0]) * groups - first)
-    high = min(BLOCK, (min(run[6], unit[1]) - unit[0]) * groups - first)
-    grows, left = run[7], run[4] - begin
+    groups, width, mode = t[GROUPS], t[WIDTH], t[MODE]
+    low = max(0, (run[FIRST] - unit[0]) * groups - first)
+    high = min(BLOCK, (min(run[BEHIND], unit[1]) - unit[0]) * groups - first)
+    grows, left = run[GROWS], run[COUNT] - begin
     if high <= low:
         return
     if grows:
-        if unit[0] + (first + high - 1) // groups - run[5] < begin:
+        if unit[0] + (first + high - 1) // groups - run[FIRST] < begin:
             return
-        left = min(left, unit[0] + (first + low) // groups - run[5] + 1 - begin)
+        left = min(left, unit[0] + (first + low) // groups - run[FIRST] + 1 - begin)
     sums, weights = asked + BLOCK * width * 4, scores + SCORES
     state = sums + BLOCK * width * 4
     # A product is of whole blocks or groups of rows: what does not look must weigh nothing.
@@ -214,20 +230,20 @@ def _look(
         row, at = scores + i * CHUNK * 4, weights + i * size
         total = sums + i * width * 4
         if mode == TILES:
-            weigh_halves((row, seen, t[7], state + i * 8, total, width // LANES, at))
+            weigh_halves((row, seen, t[SCALE], state + i * 8, total, width // LANES, at))
         else:
-            weigh((row, seen, t[7], state + i * 8, total, width // LANES, at))
+            weigh((row, seen, t[SCALE], state + i * 8, total, width // LANES, at))
         in_token += 1
         if in_token == groups:
             in_token = 0
-            left = min(left + grows, run[4] - begin)
+            left = min(left + grows, run[COUNT] - begin)
     _sum(t, start, end, weights, values, step, sums, most)
 
 
 @loop
 def _attend(t: Any, unit: Any, runs: Any, head: int, scratch: int) -> None:
     """Answer the queries that a unit has for one key-value head."""
-    groups, width, mode = t[2], t[3], t[4]
+    groups, width, mode = t[GROUPS], t[WIDTH], t[MODE]
     size = 4 if mode == SINGLE else 2
     keys, values = scratch, scratch + CHUNK * width * 4
     scores = values + CHUNK * width * 4
@@ -242,13 +258,13 @@ def _attend(t: Any, unit: Any, runs: Any, head: int, scratch: int) -> None:
         state[:, 1] = single(0.0)
     for number in range(unit[2], unit[3]):
         run = runs[number]
-        if run[8] != 0:
+        if run[NEW] != 0:
             _settle(t, run, head, size)
-        count = min(run[4], unit[1] - run[5]) if run[7] else run[4]
+        count = min(run[COUNT], unit[1] - run[FIRST]) if run[GROWS] else run[COUNT]
         for begin in range(0, count, CHUNK):
             chunk = min(CHUNK, count - begin)
-            offset = (head * run[2] + begin * run[3]) * size
-            key, value, step = run[0] + offset, run[1] + offset, run[3] * size
+            offset = (head * run[HEAD_STEP] + begin * run[KEY_STEP]) * size
+            key, value, step = run[KEY] + offset, run[VALUE] + offset, run[KEY_STEP] * size
             _bring(t, key, value, step, chunk, keys, values)
             if mode != SINGLE:
                 value, step = values, width * 4
@@ -263,14 +279,17 @@ def _attend(t: Any, unit: Any, runs: Any, head: int, scratch: int) -> None:
 @partial(Kernel, team_rows=2)
 def attend(table: Any) -> None:
     """See :class:`reflectory.models.engine.kernels.attention.SharedAttention`."""
-    t = carray(table, 14)
-    kv_heads, mode, counter = t[1], t[4], t[13] + 64
-    units, runs = integers(t[8], t[0] // kv_heads, 4), integers(t[9], t[12], 9)
-    scratch = t[10] + thread_number() * t[11]
+    t = carray(table, CONTROL + 1)
+    kv_heads, mode, counter = t[KV_HEADS], t[MODE], t[CONTROL] + 64
+    units, runs = (
+        integers(t[UNITS], t[ITEMS] // kv_heads, 4),
+        integers(t[RUNS], t[RUN_COUNT], COLUMNS),
+    )
+    scratch = t[SCRATCH] + thread_number() * t[SCRATCH_BYTES]
     if mode == TILES:
-        open_tiles((t[13],))
+        open_tiles((t[CONTROL],))
     item = taken(counter)
-    while item < t[0]:
+    while item < t[ITEMS]:
         _attend(t, units[item // kv_heads], runs, item % kv_heads, scratch)
         item = taken(counter)
     if mode == TILES:
