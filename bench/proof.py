@@ -5,8 +5,9 @@
 SciQ's paragraphs are one pool; every HotpotQA row brings its own ten documents. The rows
 before the reported ones are for developing. Interrupted, the same command goes on. Two files
 are worked on at the same time, each in a process of its own with half of the cores, which is
-faster than all cores for one after the other. The JSON holds figures only; answers,
-trajectories and pages stay in the folder of the runs.
+faster than all cores for one after the other. In the end the questions of both are compared as
+one set, beside the two by themselves. The JSON holds figures only; answers, trajectories and
+pages stay in the folder of the runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from provenance import provenance
 from rich.console import Console
 
 from reflectory import RunConfig
-from reflectory.evaluation.records import EvaluationReport
+from reflectory.evaluation.multiple import compare_contenders
+from reflectory.evaluation.records import ContenderComparison, EvaluationReport
 from reflectory.evaluator import Evaluator
 from reflectory.report.evaluation_page import write_page
 from reflectory.report.evaluation_table import evaluation_text
@@ -38,6 +40,7 @@ CONTENDERS = (
     "retrieve",
     "best_of_n",
     "best_of_n_condensed",
+    "best_of_n_apart",
     "self_consistency",
     "self_refine",
     "loop",
@@ -131,9 +134,37 @@ def together(files: dict[str, Path], options: argparse.Namespace) -> None:
     found: dict[str, Any] = {}
     for name in files:
         found |= json.loads((options.runs / f"{name}.json").read_text(encoding="utf-8"))
+    found["pooled"] = [c.model_dump(mode="json") for c in pooled(options.runs, tuple(files))]
     found["minutes"] = round((time.perf_counter() - began) / 60, 1)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def pooled(runs: Path, names: tuple[str, ...]) -> list[ContenderComparison]:
+    """Compare the loop with every contender over the questions of several sets, and print it."""
+    reports = [
+        EvaluationReport.model_validate_json((runs / name / "evaluation.json").read_text("utf-8"))
+        for name in names
+    ]
+    first, *rest = reports
+    found: list[ContenderComparison] = []
+    for kind, rows in first.tables.items():
+        joined = {row.contender: row for row in rows}
+        for report in rest:
+            for row in report.tables[kind]:
+                had = joined[row.contender]
+                answers = (*had.answers, *row.answers)
+                joined[row.contender] = had.model_copy(update={"answers": answers})
+        loop = joined.pop("loop")
+        others = list(joined.values())
+        found += compare_contenders(loop, others, ("f1", "exact_match"), kind)
+    console = Console()
+    console.print(f"\nThe loop against the others over {' and '.join(names)}")
+    for one in found:
+        console.print(
+            f"  same {one.budget}, {one.contender}: {one.result}, corrected p {one.adjusted:.2g}"
+        )
+    return found
 
 
 if __name__ == "__main__":
