@@ -22,6 +22,7 @@ PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "teacher.practise": frozenset({"answer"}),
     "teacher.grade": frozenset({"question", "answer", "rubric"}),
     "teacher.unsupported": frozenset({"statements"}),
+    "teacher.relevance": frozenset(),
 }
 """Every prompt by name, with the placeholders that its text must hold."""
 

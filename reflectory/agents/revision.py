@@ -9,37 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from reflectory.agents.agreement import agreement
 from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
+from reflectory.agents.drafting import DRAWN, FRESH, REFLECTION, Drafting, Option, Origin
 from reflectory.agents.student import Student
 from reflectory.agents.teacher import Teacher
 from reflectory.config import RevisionConfig
 from reflectory.errors import OutputError
-from reflectory.models.protocol import derive_seed
 from reflectory.types import Answer, Draft, Examination, Failure, Feedback, Passage, Response
 
-Origin = Literal["kept", "reflection", "drawn", "fresh", "condensed"]
+VOICES: frozenset[Origin] = frozenset({FRESH})
+"""Drafts that vote on what the student knows: each was written without the others."""
 
-WRITTEN: frozenset[Origin] = frozenset({"reflection", "drawn", "fresh"})
-"""Drafts that the student wrote by itself; they vote on what it knows."""
-
-
-@dataclass(frozen=True)
-class _Option:
-    """What might become R_{t+1}."""
-
-    answer: Answer
-    origin: Origin
-    grade: Feedback | None = None
-    failure: Failure | None = None
-    agreement: float | None = None
-
-    @property
-    def score(self) -> float | None:
-        return None if self.grade is None else self.grade.score
+REFLECTIONS: frozenset[Origin] = frozenset({REFLECTION, DRAWN})
+"""Drafts that vote where there are no others; they have seen R_t, and repeat it."""
 
 
 class Reviser:
@@ -66,10 +52,9 @@ class Reviser:
         self._teacher = teacher
         self._config = config
         self._condense = config.condenses(cheap_grades)
-        self._drafts = config.drafts_of(cheap_grades)
-        self._fresh = config.fresh_of(cheap_grades)
         self._gain = config.gain_of(cheap_grades)
-        self._seed = seed
+        self._drafting = Drafting(student, teacher, config, cheap_grades=cheap_grades, seed=seed)
+        self._voices = VOICES if self._drafting.fresh else REFLECTIONS
 
     async def revise(
         self,
@@ -93,7 +78,7 @@ class Reviser:
             grown: Whether C_{t+1} is more than C_t; R_t is graded again then.
             earlier: R_0 to R_{t-1}, whose drafts vote too.
         """
-        written, failures = await self._written(instruction, context, response, cells)
+        written, failures = await self._drafting.write(instruction, context, response, cells)
         following = response.iteration + 1
         if self._config.accept == "always":
             if not written:
@@ -102,13 +87,14 @@ class Reviser:
         kept = response.answer
         if grown:
             kept = await self._read_again(kept, instruction, context)
-        options = [_Option(kept, "kept", None if grown else response.grade), *written]
+        options = [Option(kept, "kept", None if grown else response.grade), *written]
         condense = self._condense and asks_shortly(instruction)
         if condense:
             options += await self._condensed(instruction, context, options, cells)
         graded = await self._graded(_different(options), instruction, context)
         if condense:
-            said = [*_said((*earlier, response)), *(option.answer.text for option in written)]
+            said = self._said((*earlier, response))
+            said += [option.answer.text for option in written if option.origin in self._voices]
             graded = [_with_agreement(option, said, context) for option in graded]
         known = None if response.grade is None else response.grade.score
         chosen = self._choose(graded, known)
@@ -119,6 +105,7 @@ class Reviser:
                 origin=option.origin,
                 score=option.score,
                 agreement=option.agreement,
+                passage=option.passage,
             )
             for option in ranked
         )
@@ -143,59 +130,24 @@ class Reviser:
             own |= {"cited": answer.cited, "cited_by": answer.cited_by}
         return read.model_copy(update=own)
 
-    async def _written(
-        self,
-        instruction: str,
-        context: Sequence[Passage],
-        response: Response,
-        cells: Sequence[Examination],
-    ) -> tuple[list[_Option], list[Failure]]:
-        """Return what the student writes, reflections first, and why a try gave nothing."""
-
-        async def one(origin: Origin, number: int) -> _Option | Failure:
-            student, step = self._student, "respond" if origin == "fresh" else "reflect"
-            if origin != "reflection":
-                purpose = "fresh" if origin == "fresh" else "draft"
-                seed = derive_seed(self._seed, purpose, response.iteration, number)
-                student = student.drawing(self._config.temperature, seed)
-            try:
-                if origin == "fresh":
-                    answer = await student.respond(instruction, context)
-                else:
-                    answer = await student.reflect(instruction, context, response.text, cells)
-            except OutputError as error:
-                kind = type(error).__name__
-                return Failure(step=step, kind=kind, message=error.message, raw=error.raw)
-            return _Option(answer, origin)
-
-        found = await asyncio.gather(
-            one("reflection", 0),
-            *(one("drawn", number) for number in range(1, self._drafts)),
-            *(one("fresh", number) for number in range(self._fresh)),
-        )
-        return (
-            [option for option in found if isinstance(option, _Option)],
-            [failure for failure in found if isinstance(failure, Failure)],
-        )
-
     async def _condensed(
         self,
         instruction: str,
         context: Sequence[Passage],
-        options: Sequence[_Option],
+        options: Sequence[Option],
         cells: Sequence[Examination],
-    ) -> list[_Option]:
+    ) -> list[Option]:
         said = [option.answer.text for option in options]
         said += [cell.answer.text for cell in cells if cell.answer is not None]
         forms = short_forms(instruction, said, context, most=self._config.condensed)
         answers = await asyncio.gather(
             *(self._student.answer_with(form, instruction, context) for form in forms)
         )
-        return [_Option(answer, "condensed") for answer in answers]
+        return [Option(answer, "condensed") for answer in answers]
 
     async def _graded(
-        self, options: Sequence[_Option], instruction: str, context: Sequence[Passage]
-    ) -> list[_Option]:
+        self, options: Sequence[Option], instruction: str, context: Sequence[Passage]
+    ) -> list[Option]:
         """Return the options with their grades; what has one is not graded again."""
         open_ones = [option for option in options if option.grade is None]
         grades = await self._teacher.grade_responses(
@@ -206,7 +158,13 @@ class Reviser:
         graded = iter(map(_with_grade, open_ones, grades))
         return [next(graded) if option.grade is None else option for option in options]
 
-    def _choose(self, options: Sequence[_Option], known: float | None) -> _Option:
+    def _said(self, responses: Sequence[Response]) -> list[str]:
+        """Return what votes of all that the student wrote for R_0 to R_t, chosen or not."""
+        first = [response.text for response in responses if response.iteration == 0]
+        drafts = (draft for response in responses for draft in response.drafts)
+        return first + [draft.text for draft in drafts if draft.origin in self._voices]
+
+    def _choose(self, options: Sequence[Option], known: float | None) -> Option:
         """Return what becomes R_{t+1}; among equals the one that came first, R_t before all.
 
         Args:
@@ -215,7 +173,7 @@ class Reviser:
             known: G[t] under C_t; what R_t is worth when it could not be graded again.
         """
 
-        def value(option: _Option) -> float:
+        def value(option: Option) -> float:
             score = known if option is options[0] and option.grade is None else option.score
             if score is None:
                 return -1.0
@@ -228,22 +186,15 @@ class Reviser:
         return best if value(best) > value(kept) + self._gain else kept
 
 
-def _with_grade(option: _Option, found: Feedback | OutputError) -> _Option:
+def _with_grade(option: Option, found: Feedback | OutputError) -> Option:
     if isinstance(found, Feedback):
-        return _Option(option.answer, option.origin, grade=found)
+        return replace(option, grade=found)
     kind = type(found).__name__
     failure = Failure(step="grade", kind=kind, message=found.message, raw=found.raw)
-    return _Option(option.answer, option.origin, failure=failure)
+    return replace(option, failure=failure)
 
 
-def _said(responses: Sequence[Response]) -> list[str]:
-    """Return what the student wrote for R_0 to R_t, chosen or not."""
-    first = [response.text for response in responses if response.iteration == 0]
-    drafts = (draft for response in responses for draft in response.drafts)
-    return first + [draft.text for draft in drafts if draft.origin in WRITTEN]
-
-
-def _with_agreement(option: _Option, said: Sequence[str], context: Sequence[Passage]) -> _Option:
+def _with_agreement(option: Option, said: Sequence[str], context: Sequence[Passage]) -> Option:
     """Return a short answer that the documents hold with its votes, and others as they are."""
     text = option.answer.text
     if not is_brief(text) or not holds(context, text):
@@ -251,9 +202,9 @@ def _with_agreement(option: _Option, said: Sequence[str], context: Sequence[Pass
     return replace(option, agreement=agreement(text, said))
 
 
-def _different(options: Sequence[_Option]) -> list[_Option]:
+def _different(options: Sequence[Option]) -> list[Option]:
     """Return the options without those that say what an earlier one says."""
-    found: dict[str, _Option] = {}
+    found: dict[str, Option] = {}
     for option in options:
         found.setdefault(" ".join(option.answer.text.lower().split()).rstrip("."), option)
     return list(found.values())

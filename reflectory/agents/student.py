@@ -99,23 +99,32 @@ class Student:
             verifier=self._verifier,
         )
 
-    async def respond(self, instruction: str, context: Sequence[Passage]) -> Answer:
+    async def respond(
+        self,
+        instruction: str,
+        context: Sequence[Passage],
+        shown: Sequence[Passage] | None = None,
+    ) -> Answer:
         """Return R_0 = GENERATE(C_0, I).
 
         Args:
             instruction: I.
             context: C_0, in the order in which it is shown.
+            shown: The part of it that the student reads; ``None`` for all. What it says is
+                cited and supported by the whole of it all the same.
 
         Raises:
             OutputError: The model said nothing.
         """
+        read = context if shown is None else shown
         request = Request(
-            segments=answer_segments(self._prompts, instruction, context),
+            segments=answer_segments(self._prompts, instruction, read),
             role="student.respond",
             sampling=self._parameters(self._sampling.response_tokens),
             seed=derive_seed(self._seed, "respond", instruction),
         )
-        return await self._read(await self.model.complete(request), instruction, context)
+        said = await self.model.complete(request)
+        return await self._read(said, instruction, context, shown=read)
 
     async def answer(
         self, question: str, context: Sequence[Passage], extra: Sequence[Passage]
@@ -191,10 +200,14 @@ class Student:
         return with_evidence(answer, await self._verifier.verify(question, text, context))
 
     async def _read(
-        self, completion: Completion, question: str, context: Sequence[Passage]
+        self,
+        completion: Completion,
+        question: str,
+        context: Sequence[Passage],
+        shown: Sequence[Passage] | None = None,
     ) -> Answer:
         """Return what was said as an answer with citations and evidence."""
-        answer = _read_answer(completion, context)
+        answer = _read_answer(completion, context, context if shown is None else shown)
         return with_evidence(answer, await self._verifier.verify(question, answer.text, context))
 
     def _parameters(self, max_tokens: int) -> SamplingParameters:
@@ -216,8 +229,10 @@ def render_examination(examinations: Sequence[Examination]) -> str:
     return "\n".join(blocks) if blocks else "- (nothing could be examined)"
 
 
-def _read_answer(completion: Completion, context: Sequence[Passage]) -> Answer:
-    text, cited = split_citations(completion.text, context)
+def _read_answer(
+    completion: Completion, context: Sequence[Passage], shown: Sequence[Passage]
+) -> Answer:
+    text, cited = split_citations(completion.text, shown)  # by its number among what it read
     if not text:
         raise OutputError(
             "the student said nothing",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from reflectory.agents.citations import content_words
 from reflectory.agents.graders.protocol import Grader, GradingTask, ManyGrader
 from reflectory.agents.prompts import PromptSet
+from reflectory.agents.relevance import relevance
 from reflectory.agents.student import context_segments
 from reflectory.config import Level, LoopConfig
 from reflectory.errors import OutputError
@@ -144,6 +145,21 @@ class Teacher:
             raw=raw,
             hint="raise question_attempts or question_tokens, or use a stronger teacher",
         )
+
+    async def relevance(self, instruction: str, context: Sequence[Passage]) -> list[float]:
+        """Return how probable it is of each passage that the instruction is about it.
+
+        Args:
+            instruction: I.
+            context: C_t, or a part of it.
+
+        Returns:
+            One probability per passage, summing to 1; the same for all where the model gives
+            no likelihoods.
+        """
+        if Capability.SCORE not in self.model.capabilities:
+            return [1.0 / len(context) for _ in context]
+        return await relevance(self.model, self._prompts, instruction, context)
 
     async def grade_answer(
         self,

@@ -12,7 +12,7 @@ DEFAULT_CONTENDERS = (
     "direct",
     "retrieve",
     "best_of_n",
-    "best_of_n_condensed",
+    "best_of_n_apart",
     "self_consistency",
     "self_refine",
     "loop",

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from reflectory.contenders.condensing import BestOfNApart, BestOfNCondensed
 from reflectory.contenders.looping import VARIANTS, Loop
 from reflectory.contenders.once import Direct, Retrieve
 from reflectory.contenders.protocol import Contender
 from reflectory.contenders.refining import SelfRefine
-from reflectory.contenders.sampling import BestOfN, BestOfNCondensed, SelfConsistency
+from reflectory.contenders.sampling import BestOfN, SelfConsistency
 from reflectory.errors import UserError
 
 CONTENDERS: dict[str, Callable[[], Contender]] = {
@@ -18,6 +19,7 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
     "retrieve": Retrieve,
     "best_of_n": BestOfN,
     "best_of_n_condensed": BestOfNCondensed,
+    "best_of_n_apart": BestOfNApart,
     "self_consistency": SelfConsistency,
     "self_refine": SelfRefine,
     **{variant.name: partial(Loop, variant) for variant in VARIANTS},

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, count, repeat
 
-from reflectory.agents.agreement import agreement
-from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
 from reflectory.contenders.protocol import Task
 from reflectory.errors import OutputError
 from reflectory.evaluation.metrics import normalise_answer, token_f1
 from reflectory.evaluation.records import Attempt
 from reflectory.models.protocol import derive_seed
-from reflectory.types import Feedback
+from reflectory.types import Feedback, Passage
 
 WAVE = 32
 """Most samples of one question that are drawn side by side."""
@@ -53,6 +52,28 @@ async def samples(task: Task, *, graded: bool) -> AsyncIterator[Sample]:
         task: Whose meter they are counted by.
         graded: Whether the judge grades each.
     """
+    async for wave in waves(task):
+        drawn = [sample for _, sample in wave]
+        if graded:
+            drawn = await _graded(task, drawn)
+        for (piece, _), sample in zip(wave, drawn, strict=True):
+            task.meter.add(piece.meter)
+            yield sample
+
+
+async def waves(
+    task: Task, shown: Iterator[Passage | None] | None = None
+) -> AsyncIterator[list[tuple[Task, Sample]]]:
+    """Draw answers side by side until the budget is used up, each with what it cost.
+
+    Whoever takes a wave counts it by the task's meter before asking for the next one.
+
+    Args:
+        task: Whose budget it is.
+        shown: The one passage that each sample after the first reads, endlessly; ``None``
+            for all of them.
+    """
+    reading = repeat(None) if shown is None else chain([None], shown)
     drawn = empty = 0
     while drawn < task.settings.samples and task.more and empty < MAX_EMPTY:
         pays = math.inf if task.budget is None else task.budget.shares(task.meter, drawn)
@@ -60,29 +81,27 @@ async def samples(task: Task, *, graded: bool) -> AsyncIterator[Sample]:
         if not drawn:
             size = 1  # its cost says how many more there can be
         pieces = [task.apart() for _ in range(size)]
-        work = [_draw(piece, drawn + place) for place, piece in enumerate(pieces)]
+        work = [_draw(*one) for one in zip(pieces, count(drawn), reading, strict=False)]
         found = await asyncio.gather(*work, return_exceptions=True)
         wave: list[Sample] = []
         for sample in found:
             if isinstance(sample, BaseException):
                 raise sample
             wave.append(sample)
-        if graded:
-            wave = await _graded(task, wave)
-        for piece, sample in zip(pieces, wave, strict=True):
-            task.meter.add(piece.meter)
             empty = empty + 1 if sample.text is None else 0
-            yield sample
+        yield list(zip(pieces, wave, strict=True))
         drawn += size
 
 
-async def _draw(task: Task, number: int) -> Sample:
+async def _draw(task: Task, number: int, passage: Passage | None) -> Sample:
     student, question = task.live.student, task.question
     if number:
         seed = derive_seed(task.settings.seed, "sample", number)
         student = student.drawing(task.settings.temperature, seed)
     try:
-        answer = await student.respond(question.text, question.context)
+        answer = await student.respond(
+            question.text, question.context, None if passage is None else [passage]
+        )
     except OutputError:
         return Sample(number, None)
     return Sample(number, answer.text, unsupported=answer.unsupported)
@@ -132,62 +151,6 @@ class BestOfN:
 
 def _rank(sample: Sample) -> float:
     return -1.0 if sample.grade is None else sample.grade
-
-
-class BestOfNCondensed:
-    """Of all samples so far and of their short stretches, the one that counts most.
-
-    It has all that the loop has beside its examination: the same judge, the same stretches
-    of what was said, the same preference for few words and for what samples agree on. What
-    the loop is ahead of it is owed to questions and reflection; what it is behind, too.
-    """
-
-    name = "best_of_n_condensed"
-    description = "samples and their short stretches, by the loop's judge and their agreement"
-
-    async def attempts(self, task: Task) -> AsyncIterator[Attempt]:
-        """Yield the best answer after each sample; among equals the first."""
-        settings, question = task.live.config.revision, task.question
-        short = asks_shortly(question.text)
-        graded: dict[str, float | None] = {}
-        held: set[str] = set()
-        said: list[str] = []
-
-        def value(text: str) -> float:
-            grade = graded[text]
-            if grade is None or text not in held:
-                return -1.0 if grade is None else grade
-            return grade + settings.brevity + settings.agreement * agreement(text, said)
-
-        async for sample in samples(task, graded=True):
-            if sample.text is None:
-                continue
-            said.append(sample.text)
-            forms: list[str] = []
-            if short and len(graded) - len(said) < settings.condensed:
-                most = settings.condensed
-                forms = short_forms(question.text, [sample.text], question.context, most=most)
-                forms = [form for form in forms if form not in graded]
-            graded.setdefault(sample.text, sample.grade)
-            graded.update(await _graded_forms(task, forms))
-            if short:
-                new = (text for text in (sample.text, *forms) if is_brief(text))
-                held.update(text for text in new if holds(question.context, text))
-            best = max(graded, key=value)
-            yield task.attempt(best, f"of {len(said)} samples", graded[best])
-
-
-async def _graded_forms(task: Task, forms: list[str]) -> list[tuple[str, float | None]]:
-    """Return short stretches with their grades, each read as the loop reads its own."""
-    question, student = task.question, task.live.student
-    answers = [await student.answer_with(f, question.text, question.context) for f in forms]
-    graded = await task.live.teacher.grade_responses(
-        question.text, [(a.text, a.unsupported) for a in answers], question.context
-    )
-    return [
-        (answer.text, found.score if isinstance(found, Feedback) else None)
-        for answer, found in zip(answers, graded, strict=True)
-    ]
 
 
 class SelfConsistency:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Literal
 
+from reflectory.agents.drafting import MOST_APART
+from reflectory.agents.graders.measuring import READ_APART
 from reflectory.config import LoopConfig
 from reflectory.types import Record
 
 GraderKind = Literal["likelihood", "spoken", "function"]
-"""Likelihoods take four calls or six, a verdict in words one, a function none."""
+"""Likelihoods take four calls, and more for names; a verdict in words one, a function none."""
 
 _LIKELIHOOD_CALLS = 4
 """Prompts that the likelihood grader scores: question and documents, either alone, neither."""
-_NAME_CALLS = 2
+_NAME_CALLS = 2 + 2 * READ_APART
 """Most prompts that it scores besides, where an answer may be a name."""
 
 
@@ -28,7 +30,8 @@ class LoopCalls(Record):
         respond: R_0, and answers written anew for the responses after it.
         ask: Questions, one for every try.
         answer: Answers to them.
-        grade: Grades, each of one call or two.
+        grade: Grades, each of one call or several.
+        relate: What says which passages fresh answers are written from.
         reflect: Drafts of the responses after R_0.
     """
 
@@ -38,6 +41,7 @@ class LoopCalls(Record):
     answer: int
     grade: int
     reflect: int
+    relate: int = 0
 
     @property
     def by_role(self) -> dict[str, int]:
@@ -48,6 +52,7 @@ class LoopCalls(Record):
             "student.answer": self.answer,
             "teacher.grade": self.grade,
             "student.reflect": self.reflect,
+            "teacher.relevance": self.relate,
         }
 
     @property
@@ -113,6 +118,10 @@ def count_calls(
         again = fails or (most and config.retrieval.per_question > 0)
         options = drafts + fresh + again + (revision.condensed if condensing and most else 0)
         per_choice = 0 if case == "least" else options * tries
+    relate = 0
+    if fresh and cheap and revision.reads_apart(cheap) and case != "least":
+        # One passage alone is not asked about, and C_t may grow.
+        relate = MOST_APART if most else min(MOST_APART, config.retrieval.passages)
     per_grade = {"likelihood": likelihoods, "spoken": tries, "function": 0}[grader]
     grades = alone * per_grade + iterations * (per_choice if per_grade else 0)
     return LoopCalls(
@@ -122,6 +131,7 @@ def count_calls(
         answer=levels * iterations,
         grade=grades,
         reflect=drafts * iterations,
+        relate=relate * iterations,
     )
 
 

@@ -18,7 +18,7 @@ from reflectory.types import Record, Shown
 
 Case = Literal["least", "usual", "most"]
 CASES: tuple[Case, ...] = ("least", "usual", "most")
-TEACHER_ROLES = frozenset({"teacher.ask", "teacher.grade"})
+TEACHER_ROLES = frozenset({"teacher.ask", "teacher.grade", "teacher.relevance"})
 
 _MESSAGE_TOKENS = 32
 """What a chat template and the numbers around texts add to a prompt, roughly."""
@@ -231,6 +231,15 @@ def _needs(
         ),
         "student.answer": (read + prompts["student.answer"] + question, answer),
         "teacher.grade": (grade, sampling.grade_tokens if grader == "spoken" else 0),
+        # One of the passages, as long as they are on average.
+        "teacher.relevance": (
+            prompts["system"]
+            + config.retrieval.context_tokens // config.retrieval.passages
+            + _MESSAGE_TOKENS
+            + prompts["teacher.relevance"]
+            + instruction,
+            0,
+        ),
         "student.reflect": (
             read + prompts["student.reflect"] + instruction + response + levels * note,
             response,

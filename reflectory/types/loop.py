@@ -46,15 +46,19 @@ class Draft(Record):
             the examination) or ``condensed`` (a short stretch of one of them, or of an
             answer of the examination, that the documents hold).
         score: The teacher's grade in [0, 1]; ``None`` when it could not be graded.
-        agreement: Share of all that the student wrote for the instruction that holds it, in
-            [0, 1]; ``None`` where it is no short answer that the documents hold, or none
-            was asked for.
+        agreement: Share of what the student wrote for the instruction by itself (R_0 and
+            fresh answers, or reflections where there are none) that holds it, in [0, 1];
+            ``None`` where it is no short answer that the documents hold, or none was asked
+            for.
+        passage: Id of the one passage that a fresh answer was written from; ``None`` where
+            the student read all of C_{t+1}.
     """
 
     text: str
     origin: Literal["kept", "reflection", "drawn", "fresh", "condensed"]
     score: float | None = Field(default=None, ge=0.0, le=1.0)
     agreement: float | None = Field(default=None, ge=0.0, le=1.0)
+    passage: str | None = None
 
 
 class Response(Record):

@@ -8,11 +8,12 @@ from contending import config, judge, model, rows, speak
 from reflectory.assembly import Sources, assemble
 from reflectory.background import BACKGROUND
 from reflectory.contenders import sampling
+from reflectory.contenders.condensing import BestOfNApart, BestOfNCondensed
 from reflectory.contenders.looping import VARIANTS, Loop
 from reflectory.contenders.meter import Meter, MeteredModel
 from reflectory.contenders.protocol import Budget, Contender
 from reflectory.contenders.registry import CONTENDERS, contenders_named
-from reflectory.contenders.sampling import BestOfN, BestOfNCondensed, SelfConsistency
+from reflectory.contenders.sampling import BestOfN, SelfConsistency
 from reflectory.errors import UserError
 from reflectory.evaluation.sets import read_sets
 from reflectory.evaluator.arena import Arena, NoDocuments
@@ -264,6 +265,32 @@ def test_condensing_a_student_that_says_nothing_ends(tmp_path):
     student = ScriptedModel(lambda request: "")
     found, _ = attempts_of(BestOfNCondensed(), tmp_path, budget=Budget(calls=1000), student=student)
     assert found == []
+
+
+def test_a_wave_is_graded_at_once_with_its_stretches_and_paid_before_its_first(tmp_path):
+    """Samples after the first come in one wave; another judge than a function is a call each."""
+    drawn = ("It hangs in Rome, I am sure", "Lima", "bronze")
+    found, read = condensing(tmp_path, {LONG: 0.5, "bronze": 0.6}, drawn=drawn, calls=4)
+    # A stretch counts from the sample on that says it, though it was graded before.
+    assert [text for text, _ in found] == [LONG, LONG, LONG, "bronze"]
+    assert read.index("bronze") > read.index("Lima") > read.index(drawn[0])
+
+
+def test_samples_of_single_passages_are_shared_out_by_relevance(tmp_path):
+    told = [{"title": f"Bell {n}", "text": f"Bell {n} hangs in Rome."} for n in range(3)]
+    found, requests = attempts_of(
+        BestOfNApart(),
+        tmp_path,
+        budget=Budget(calls=7),
+        student=saying(*"abcdef", first=LONG),
+        questions=[{**rows(1)[0], "documents": told}],
+    )
+    assert len(found) == 7
+    shown = ["".join(s.text for s in r.segments) for r in requests]
+    held = [tuple(f"Bell {n} hangs" in text for n in range(3)) for text in shown]
+    assert held[0] == (True, True, True)  # the answer of retrieval alone
+    assert sorted(map(sum, held[1:])) == [1] * 6
+    assert {row: held[1:].count(row) for row in held[1:]} == dict.fromkeys(held[1:4], 2)
 
 
 def variant(name):

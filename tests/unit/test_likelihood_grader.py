@@ -19,13 +19,13 @@ from reflectory.agents.graders.likelihood import (
     SIGNALS,
     LikelihoodGrader,
     calibrate,
-    measure,
-    measure_together,
     reason_for,
 )
+from reflectory.agents.graders.measuring import READ_APART, measure, measure_together
 from reflectory.agents.student import answer_segments, context_segments
 from reflectory.errors import OutputError
 from reflectory.models.protocol import ScoreRequest
+from reflectory.types import Passage
 
 
 @cache
@@ -69,7 +69,9 @@ def test_an_answer_is_scored_with_the_question_and_without(prompts: PromptSet) -
     assert set(signals) == {*SIGNALS, "fit", "type", "class", "echo", "repeated"}
     assert all(map(math.isfinite, signals.values()))
 
-    full, without_question, without_documents, unasked, of_class, of_any = model.score_requests
+    full, without_question, without_documents, unasked, of_class, of_any, *apart = (
+        model.score_requests
+    )
     # The student's own prompt, whatever it is, so that what was read for it serves here too.
     assert full.segments == answer_segments(prompts, TASK.question, CONTEXT, EXTRA)
     assert without_question.segments[:-1] == context_segments(prompts, CONTEXT, EXTRA)
@@ -86,6 +88,12 @@ def test_an_answer_is_scored_with_the_question_and_without(prompts: PromptSet) -
     around = ("Alexander Fleming", "1928", "Norman Heatley", "Oxford")
     assert of_any.continuations == of_class.continuations == around
     assert {r.role for r in model.score_requests} == {"teacher.grade"}
+    # And it is read by each passage alone, as a student that has no other reads it.
+    for passage, told, untold in zip((*CONTEXT, *EXTRA), apart[::2], apart[1::2], strict=True):
+        assert told.segments == answer_segments(prompts, TASK.question, [passage])
+        assert untold.segments[:-1] == context_segments(prompts, [passage])
+        assert untold.segments[-1].text == "Answer:"
+        assert told.continuations == untold.continuations == ("Alexander Fleming",)
 
 
 def test_signals_follow_from_the_likelihoods() -> None:
@@ -121,19 +129,50 @@ def test_only_names_are_held_against_a_class_and_only_where_there_is_one() -> No
         found = asyncio.run(measure_together(model, PROMPTS, tasks))
         assert len(found) == len(answers)
         unknown = [row["class"] for row in found if row["class"] == 0.6]
-        assert len(unknown) == (0 if len(model.score_requests) == 6 and LONG not in answers else 1)
+        known = len(model.score_requests) == 6 + apart and LONG not in answers
+        assert len(unknown) == (0 if known else 1)
         return model.score_requests
 
-    who = TASK.question
-    assert len(requests(who, "Alexander Fleming")) == 6
+    who, apart = TASK.question, 2 * len((*CONTEXT, *EXTRA))
+    assert len(requests(who, "Alexander Fleming")) == 6 + apart
     # Six words may be a name, seven are a sentence.
-    assert len(requests(who, " ".join(["Ada"] * 6))) == 6
+    assert len(requests(who, " ".join(["Ada"] * 6))) == 6 + apart
     assert len(requests(who, LONG)) == 4
     # Several answers share the calls; a name said twice is scored once.
-    *_, of_class, of_any = requests(who, "Ada Frey", LONG, "Ada Frey", "Emil Rau")
+    made = requests(who, "Ada Frey", LONG, "Ada Frey", "Emil Rau")
+    of_class, of_any, alone = made[4:7]
     assert of_class.continuations == of_any.continuations
     assert of_any.continuations[:2] == ("Ada Frey", "Emil Rau") and LONG not in of_any.continuations
-    assert len(requests("Why did the mould grow?", "London")) == 4
+    assert alone.continuations == ("Ada Frey", "Emil Rau")
+    assert len(requests("Why did the mould grow?", "London")) == 4 + apart
+
+
+def test_a_name_is_held_by_the_passage_that_speaks_for_it_most() -> None:
+    """Passages beside it say less than it does, and together they confuse the model."""
+
+    def distracted(request: ScoreRequest, text: str) -> float:
+        read = "".join(segment.text for segment in request.segments)
+        asked, one = TASK.question in read, CONTEXT[0].text in read and EXTRA[0].text not in read
+        return -1.0 if asked and one else -2.0
+
+    name = asyncio.run(measure(scoring(distracted), PROMPTS, TASK))
+    sentence = asyncio.run(measure(scoring(distracted), PROMPTS, replace(TASK, answer=LONG)))
+    assert name["information"] > 0.0 == sentence["information"]
+    alone = replace(TASK, context=EXTRA, extra=())  # one passage is all of them
+    model = scoring(distracted)
+    assert asyncio.run(measure(model, PROMPTS, alone))["information"] == 0.0
+    assert len(model.score_requests) == 6
+
+
+def test_only_the_first_passages_are_read_one_at_a_time() -> None:
+    many = tuple(replace_id(CONTEXT[0], number) for number in range(READ_APART + 3))
+    model = scoring(by_overlap)
+    asyncio.run(measure(model, PROMPTS, replace(TASK, context=many, extra=())))
+    assert len(model.score_requests) == 6 + 2 * READ_APART
+
+
+def replace_id(one: Passage, number: int) -> Passage:
+    return one.model_copy(update={"id": f"p{number}", "text": f"{one.text} {number}"})
 
 
 LONG = "It was Alexander Fleming who saw it"

@@ -88,6 +88,8 @@ def test_a_teacher_that_shows_likelihoods_takes_the_usual_calls_or_a_few_for_nam
     usual = predicted(loop.config, "likelihood", "usual")
     grades, most = made.pop("teacher.grade"), predicted(loop.config, "likelihood", "most")
     assert usual.pop("teacher.grade") <= grades <= most["teacher.grade"]
+    # No more is asked about passages than there are in the plan; few may be all there are.
+    assert made.pop("teacher.relevance", 0) <= usual.pop("teacher.relevance")
     assert made == usual
     if words > 10 and question.startswith("Explain"):  # no name anywhere
         assert grades == predicted(loop.config, "likelihood", "usual")["teacher.grade"]

@@ -85,7 +85,7 @@ def test_each_response_shows_what_changed_and_how_it_came_about(page):
     assert not third.find_all(["del", "ins"])
     rows = [words(row) for row in second.table.tbody.find_all("tr")]
     assert rows[0].startswith("0.820 a reflection taken")
-    assert "25% of all that the student wrote says it 1911" in rows[2]
+    assert "25% of what the student wrote by itself says it 1911" in rows[2]
 
 
 def test_cells_show_question_answer_grade_reason_and_alignment(page):

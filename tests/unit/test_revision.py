@@ -1,6 +1,7 @@
 """Which draft becomes the next response: grades, ties, short stretches and failures."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -238,6 +239,48 @@ def test_fresh_answers_are_drafts_that_see_nothing_of_the_examination():
     for request in asked:
         prompt = "".join(segment.text for segment in request.segments)
         assert KULIK.text in prompt and HAD not in prompt and "Anna Berg" not in prompt
+
+
+def test_fresh_answers_read_one_passage_each_where_that_is_configured():
+    seen = Counter()
+
+    def student(request):
+        if request.role == "student.respond":
+            prompt = "".join(segment.text for segment in request.segments)
+            seen[KULIK.text in prompt, PEAT.text in prompt] += 1
+        return f"It was Leonid Kulik, say {request.seed}."
+
+    bench = Bench({"Leonid Kulik": 0.9}, student, fresh=5, reading="apart", condense="always")
+    made = bench.revise(WHO, context=(KULIK, PEAT))
+    # This teacher gives no likelihoods, so no passage is likelier than another.
+    assert seen == {(True, False): 3, (False, True): 2}
+    assert Counter(d.passage for d in made.drafts if d.origin == "fresh") == {"k": 3, "p": 2}
+    assert {d.passage for d in made.drafts if d.origin != "fresh"} == {None}
+    # What one passage said is judged, and rests on, all that there is.
+    assert {task.context for task in bench.graded} == {(KULIK, PEAT)}
+    assert made.text == "Leonid Kulik" and made.answer.context == ("k", "p")
+
+
+@pytest.mark.parametrize(("reading", "context"), [("together", (KULIK, PEAT)), ("apart", (KULIK,))])
+def test_fresh_answers_read_all_where_that_is_configured_or_there_is_one_passage(reading, context):
+    bench = Bench({}, lambda r: f"Said {r.seed}", fresh=3, reading=reading)
+    made = bench.revise(WHO, context=context)
+    asked = [r for r in bench.model.requests if r.role == "student.respond"]
+    shown = {tuple(segment.text for segment in r.segments) for r in asked}
+    assert len(asked) == 3 and len(shown) == 1
+    assert all(passage.text in "".join(next(iter(shown))) for passage in context)
+    assert {d.passage for d in made.drafts} == {None}
+
+
+def test_where_there_are_fresh_answers_reflections_do_not_vote():
+    says = {
+        "student.reflect": ["It was 1927.", "It was in 1927, yes."],
+        "student.respond": ["Leonid Kulik led it."],
+    }
+    bench = Bench({}, lambda r: says[r.role].pop(0), condense="always", drafts=2, fresh=1)
+    made = bench.revise(WHO)
+    votes = {d.text: d.agreement for d in made.drafts}
+    assert (votes["Leonid Kulik"], votes["1927"]) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(("cheap", "written"), [(True, 12), (False, 1)])

@@ -43,6 +43,8 @@ class Likelihoods:
         of_class: Given only the class of thing that was asked for (``award``), and given only
             that it is a name; ``None`` where the question names none or the answer is no name.
         others: The same two of names of the documents that the question does not say.
+        apart: As ``full`` and ``without_question``, but given one passage alone, of each that was
+            read alone.
     """
 
     full: TokenScores
@@ -51,6 +53,7 @@ class Likelihoods:
     unasked: TokenScores
     of_class: tuple[TokenScores, TokenScores] | None = None
     others: tuple[tuple[TokenScores, TokenScores], ...] = ()
+    apart: tuple[tuple[TokenScores, TokenScores], ...] = ()
 
 
 def supported_share(answer: str, passages: Sequence[Passage]) -> float:
@@ -183,7 +186,8 @@ def signals(
     Returns:
         ``fit`` (log-likelihood per token given documents and question), ``information``
         (what the question adds to the log-likelihood of the whole answer, in nats within
-        [-6, 12]: the pointwise mutual information of the two under the documents), ``prior``
+        [-6, 12]: the pointwise mutual information of the two under the documents, or under
+        the one passage that makes most of it), ``prior``
         (what the question adds to that without documents, in nats within [-4, 3]), ``type``
         (whether its form is that of what was asked for), ``class`` (how much more the class
         of thing that was asked for speaks for it than for other names of the documents,
@@ -194,7 +198,7 @@ def signals(
     form, of_class = type_fit(question, answer), _class_share(likelihoods)
     return {
         "fit": likelihoods.full.mean,
-        "information": _told(likelihoods.full, likelihoods.without_question),
+        "information": _information(likelihoods),
         "prior": _told(likelihoods.without_documents, likelihoods.unasked, _PRIOR),
         "type": form,
         "class": of_class,
@@ -204,6 +208,16 @@ def signals(
         "repeated": repeated_share(answer, question, passages),
         "proximity": proximity(answer, question, passages),
     }
+
+
+def _information(likelihoods: Likelihoods) -> float:
+    """Return what the question adds where it adds most: to all passages, or to one alone.
+
+    A small model that reads several passages at once is distracted by those that have
+    nothing to do with the question.
+    """
+    together = _told(likelihoods.full, likelihoods.without_question)
+    return max([together, *(_told(*pair) for pair in likelihoods.apart)])
 
 
 def _told(by_more: TokenScores, by_less: TokenScores, bounds: tuple[float, float] = _TOLD) -> float:

@@ -12,24 +12,16 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from reflectory.agents.answer_types import AnswerType, expected_type
-from reflectory.agents.asked_class import asked_class
 from reflectory.agents.graders.calibration import Calibration, fit
 from reflectory.agents.graders.cases import GradingCase
-from reflectory.agents.graders.features import (
-    Likelihoods,
-    closest_sentence,
-    signals,
-)
-from reflectory.agents.graders.names import other_names
+from reflectory.agents.graders.features import closest_sentence
+from reflectory.agents.graders.measuring import READ_APART, measure_together
 from reflectory.agents.graders.protocol import GradingTask
 from reflectory.agents.prompts import PromptSet
-from reflectory.agents.student import answer_segments, context_segments
 from reflectory.agents.verification import statements_in
-from reflectory.errors import OutputError
-from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores, content_hash
+from reflectory.models.protocol import Model, content_hash
 from reflectory.types import Feedback
 
 SIGNALS = ("information", "prior", "kind", "support", "proximity")
@@ -42,8 +34,6 @@ what ``echo`` would.
 """
 
 _REPEATED, _GOOD, _POOR = 0.5, 0.66, 0.33
-_NAME_WORDS = 6
-"""An answer of more words is a sentence, and no name of a class of things."""
 _ASKED_FOR = {
     AnswerType.DATE: "A date",
     AnswerType.NUMBER: "A number",
@@ -109,73 +99,6 @@ class LikelihoodGrader:
         )
 
 
-async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[str, float]:
-    """Return the signals of one answer (see :func:`~reflectory.agents.graders.features.signals`).
-
-    Two prompts are scored that begin as the student's own: documents and question, as the
-    student reads them, and the documents alone; and two without documents, with the question
-    and without. Of a name there are two more, one that names the class of thing that was asked
-    for and one that does not; other names of the documents are held against these, too.
-
-    Raises:
-        OutputError: The answer is empty.
-    """
-    return (await measure_together(model, prompts, [task]))[0]
-
-
-async def measure_together(
-    model: Model, prompts: PromptSet, tasks: Sequence[GradingTask]
-) -> list[dict[str, float]]:
-    """Return the signals of several answers to one question, from the same few calls.
-
-    Args:
-        model: What gives likelihoods.
-        prompts: Prompts of the loop.
-        tasks: All with the same question and the same passages.
-
-    Raises:
-        OutputError: An answer is empty.
-    """
-    answers = tuple(task.answer.strip() for task in tasks)
-    for task, answer in zip(tasks, answers, strict=True):
-        if not answer:
-            raise OutputError("there is no answer to grade", raw=task.answer)
-    first = tasks[0]
-
-    async def score(
-        segments: Sequence[Segment], texts: Sequence[str] = answers
-    ) -> tuple[TokenScores, ...]:
-        request = ScoreRequest(
-            segments=tuple(segments), continuations=tuple(texts), role="teacher.grade"
-        )
-        return (await model.score(request)).continuations
-
-    async def alone(start: str, texts: Sequence[str]) -> dict[str, TokenScores]:
-        found = await score((Segment(text=start),), texts) if texts else ()
-        return dict(zip(texts, found, strict=True))
-
-    names = [text for text in dict.fromkeys(answers) if len(text.split()) <= _NAME_WORDS]
-    asked_for = asked_class(first.question) if names else ""
-    others = other_names(first.passages, [first.question]) if asked_for else []
-    documents = context_segments(prompts, first.context, first.extra)
-    calls: list[Any] = [
-        score(answer_segments(prompts, first.question, first.context, first.extra)),
-        score((*documents, Segment(text="Answer:"))),
-        score((Segment(text=f"Question: {first.question}\nAnswer:"),)),
-        score((Segment(text="Answer:"),)),
-    ]
-    held = tuple(dict.fromkeys((*names, *others))) if asked_for else ()
-    calls += [alone(start, held) for start in (f"The name of the {asked_for} is", "The name is")]
-    *by_prompt, of_class, of_any = await asyncio.gather(*calls)
-    pairs = {name: (of_class[name], of_any[name]) for name in of_class}
-    beside = tuple(pairs[name] for name in others)
-    found: list[dict[str, float]] = []
-    for answer, told, untold, likely, unasked in zip(answers, *by_prompt, strict=True):
-        measured = Likelihoods(told, untold, likely, unasked, pairs.get(answer), beside)
-        found.append(signals(measured, first.question, answer, first.passages))
-    return found
-
-
 async def calibrate(model: Model, prompts: PromptSet, cases: Sequence[GradingCase]) -> Calibration:
     """Fit the score of a model on cases with known answers.
 
@@ -214,8 +137,8 @@ async def calibration_for(
         model: What gives likelihoods.
         prompts: Prompts of the loop.
         cases: What to calibrate on.
-        folder: Where calibrations are kept; the file is named by model, prompts,
-            cases and signals, so that none is used for anything else.
+        folder: Where calibrations are kept; the file is named by model, prompts, cases,
+            signals and how they are measured, so that none is used for anything else.
     """
     key = content_hash(
         _NUMBER_FORMAT.sub("", model.fingerprint),
@@ -226,6 +149,7 @@ async def calibration_for(
             for c in cases
         ],
         SIGNALS,
+        READ_APART,
     )
     name = f"{key[:16]}.json"
     path = folder / name

@@ -156,9 +156,11 @@ def _kept_words(before: str, chosen: Draft, best: float | None, *, failed: bool)
 def draft_words(draft: Draft) -> str:
     """Return where a draft comes from, and how much of what the student wrote agrees."""
     origin = ORIGINS.get(draft.origin, draft.origin)
+    if draft.passage is not None:
+        origin += f", from {draft.passage} alone"
     if draft.agreement is None:
         return origin
-    return f"{origin}; {draft.agreement:.0%} of all that the student wrote says it"
+    return f"{origin}; {draft.agreement:.0%} of what the student wrote by itself says it"
 
 
 def chosen_draft(response: Response) -> Draft | None:

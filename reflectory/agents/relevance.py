@@ -1,0 +1,74 @@
+"""Which passages a question is about, by how likely they make the question.
+
+A passage from which the question could have been asked is where its answer is likely to
+stand: the query likelihood of Ponte and Croft (1998, doi:10.1145/290941.291008), with a
+language model that has read the passage (Sachan et al. 2022, arXiv:2204.07496).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from reflectory.agents.prompts import PromptSet
+from reflectory.agents.student import context_segments
+from reflectory.models.protocol import Model, ScoreRequest, Segment
+from reflectory.types import Passage
+
+
+async def relevance(
+    model: Model, prompts: PromptSet, question: str, passages: Sequence[Passage]
+) -> list[float]:
+    """Return the probability of each passage given the question, summing to 1.
+
+    Every passage is as likely as the others before the question is known, and a question
+    counts with its mean log-likelihood per token, so that long ones do not decide more.
+
+    Args:
+        model: Must be able to score; it is asked once for every passage.
+        prompts: Holds the prompt ``teacher.relevance``.
+        question: Not empty.
+        passages: Any number; one alone has probability 1 and is not asked about.
+    """
+    if len(passages) < 2:
+        return [1.0] * len(passages)
+    task = Segment(text=prompts.fill("teacher.relevance"))
+
+    async def likelihood(passage: Passage) -> float:
+        request = ScoreRequest(
+            segments=(*context_segments(prompts, [passage]), task),
+            continuations=(question,),
+            role="teacher.relevance",
+        )
+        (scored,) = (await model.score(request)).continuations
+        return scored.mean
+
+    return _normalised(await asyncio.gather(*map(likelihood, passages)))
+
+
+def _normalised(logarithms: Sequence[float]) -> list[float]:
+    highest = max(logarithms)
+    if not math.isfinite(highest):  # the question is impossible everywhere, or no number
+        return [1.0 / len(logarithms)] * len(logarithms)
+    weights = [math.exp(value - highest) for value in logarithms]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def allotted(shares: Sequence[float], count: int) -> list[int]:
+    """Return whole numbers in proportion to shares, by their largest remainders.
+
+    Args:
+        shares: Not negative, summing to 1.
+        count: What the numbers sum to.
+
+    Returns:
+        One number per share; among equal remainders the first share gets more.
+    """
+    exact = [share * count for share in shares]
+    numbers = [math.floor(part) for part in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: numbers[i] - exact[i])
+    for place in by_remainder[: count - sum(numbers)]:
+        numbers[place] += 1
+    return numbers
