@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from revising import HAD, KULIK, PEAT, WHO, WROTE, Bench, cell, response
 
+from reflectory.report.reading.words import draft_words
 from reflectory.types import Draft
 
 
@@ -111,3 +112,11 @@ def test_earlier_drafts_and_the_first_response_vote_too():
         bench.reviser.revise(WHO, (KULIK,), had, (cell(),), grown=False, earlier=(first,))
     )
     assert {d.text: d.agreement for d in made.drafts}["1927"] == pytest.approx(1 / 3)
+
+
+def test_people_are_told_which_passage_a_fresh_answer_was_written_from():
+    of_one = Draft(text="Kulik.", origin="fresh", score=0.4, agreement=0.5, passage="kulik.txt#0")
+    told = "an answer written without the examination, from kulik.txt#0 alone"
+    assert draft_words(of_one) == f"{told}; 50% of what the student wrote by itself says it"
+    of_all = of_one.model_copy(update={"passage": None, "agreement": None})
+    assert draft_words(of_all) == "an answer written without the examination"

@@ -131,7 +131,8 @@ def _drafts(read: ReadResponse) -> Iterator[RenderableType]:
     for draft, taken in shown:
         mark = ", taken" if taken else ""
         agree = "" if draft.agreement is None else f", {draft.agreement:.0%} agree"
-        head = f"draft {words.number(draft.score)} {draft.origin}{agree}{mark}: "
+        source = "" if draft.passage is None else f" from {draft.passage} alone"
+        head = f"draft {words.number(draft.score)} {draft.origin}{source}{agree}{mark}: "
         yield _indented(_line((head, _SOFT), (draft.text, "")), 2)
     if rest := len(read.drafts) - len(shown):
         yield _indented(_line((f"and {words.counted(rest, 'draft')} more", _SOFT)), 2)
