@@ -78,7 +78,7 @@ class BestOfNApart(BestOfNCondensed):
     """
 
     name = "best_of_n_apart"
-    description = "the same, with samples that read one passage each"
+    description = "samples that read one passage each, and their stretches, chosen the same way"
 
     async def _shown(self, task: Task) -> Iterator[Passage | None] | None:
         passages = task.question.context[:MOST_APART]
