@@ -39,7 +39,6 @@ CONTENDERS = (
     "direct",
     "retrieve",
     "best_of_n",
-    "best_of_n_condensed",
     "best_of_n_apart",
     "self_consistency",
     "self_refine",
@@ -58,7 +57,7 @@ def config_of(file: Path, rows: str, contenders: tuple[str, ...], dtype: str) ->
     return RunConfig.from_dict(
         {
             "dtype": dtype,
-            "concurrency": 16,
+            "concurrency": 32,
             "loop": LOOP,
             "evaluation": {"sets": [str(file)], "rows": rows, "contenders": list(contenders)},
         }

@@ -50,6 +50,11 @@ class Option:
         """The teacher's score in [0, 1]; ``None`` without a grade."""
         return None if self.grade is None else self.grade.score
 
+    @property
+    def channel(self) -> float | None:
+        """How much likelier it makes the question than other names do, in nats, if measured."""
+        return None if self.grade is None else self.grade.signals.get("channel")
+
 
 class Drafting:
     """Writes drafts with a student.

@@ -16,35 +16,56 @@ from reflectory.agents.student import context_segments
 from reflectory.models.protocol import Model, ScoreRequest, Segment
 from reflectory.types import Passage
 
+REMEMBERED = 16_384
+"""Most passages and questions that are remembered; loops at the same time share them."""
 
-async def relevance(
-    model: Model, prompts: PromptSet, question: str, passages: Sequence[Passage]
-) -> list[float]:
-    """Return the probability of each passage given the question, summing to 1.
 
-    Every passage is as likely as the others before the question is known, and a question
-    counts with its mean log-likelihood per token, so that long ones do not decide more.
+class Relevance:
+    """Says which passages questions are about, and asks a model of each passage once.
+
+    The context of a loop grows from one iteration to the next, so most of its passages come
+    again with the same question.
 
     Args:
-        model: Must be able to score; it is asked once for every passage.
+        model: Must be able to score.
         prompts: Holds the prompt ``teacher.relevance``.
-        question: Not empty.
-        passages: Any number; one alone has probability 1 and is not asked about.
     """
-    if len(passages) < 2:
-        return [1.0] * len(passages)
-    task = Segment(text=prompts.fill("teacher.relevance"))
 
-    async def likelihood(passage: Passage) -> float:
-        request = ScoreRequest(
-            segments=(*context_segments(prompts, [passage]), task),
-            continuations=(question,),
-            role="teacher.relevance",
+    def __init__(self, model: Model, prompts: PromptSet) -> None:
+        self._model = model
+        self._prompts = prompts
+        self._known: dict[tuple[str, Passage], float] = {}
+
+    async def shares(self, question: str, passages: Sequence[Passage]) -> list[float]:
+        """Return the probability of each passage given the question, summing to 1.
+
+        Every passage is as likely as the others before the question is known, and a question
+        counts with its mean log-likelihood per token, so that long ones do not decide more.
+
+        Args:
+            question: Not empty.
+            passages: Any number; one alone has probability 1 and is not asked about.
+        """
+        if len(passages) < 2:
+            return [1.0] * len(passages)
+        return _normalised(
+            await asyncio.gather(*(self._likelihood(question, passage) for passage in passages))
         )
-        (scored,) = (await model.score(request)).continuations
-        return scored.mean
 
-    return _normalised(await asyncio.gather(*map(likelihood, passages)))
+    async def _likelihood(self, question: str, passage: Passage) -> float:
+        key = (question, passage)
+        if key not in self._known:
+            task = Segment(text=self._prompts.fill("teacher.relevance"))
+            request = ScoreRequest(
+                segments=(*context_segments(self._prompts, [passage]), task),
+                continuations=(question,),
+                role="teacher.relevance",
+            )
+            (scored,) = (await self._model.score(request)).continuations
+            if len(self._known) >= REMEMBERED:  # the one that has been known longest
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = scored.mean
+        return self._known[key]
 
 
 def _normalised(logarithms: Sequence[float]) -> list[float]:

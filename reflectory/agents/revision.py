@@ -106,6 +106,7 @@ class Reviser:
                 score=option.score,
                 agreement=option.agreement,
                 passage=option.passage,
+                channel=option.channel,
             )
             for option in ranked
         )
@@ -179,11 +180,22 @@ class Reviser:
                 return -1.0
             if option.agreement is None:
                 return score
-            return score + self._config.brevity + self._config.agreement * option.agreement
+            return score + preference(self._config, option.agreement, option.channel or 0.0)
 
         best = max(options, key=value)
         kept = options[0]
         return best if value(best) > value(kept) + self._gain else kept
+
+
+def preference(config: RevisionConfig, votes: float, channel: float) -> float:
+    """Return what a short answer that the documents hold counts besides its grade.
+
+    Args:
+        config: What few words, votes and the question behind the answer count.
+        votes: Share of what was said that holds the answer.
+        channel: How much likelier it makes the question than other names do, in nats.
+    """
+    return config.brevity + config.agreement * votes + config.channel * channel
 
 
 def _with_grade(option: Option, found: Feedback | OutputError) -> Option:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from reflectory.agents.citations import content_words
 from reflectory.agents.graders.protocol import Grader, GradingTask, ManyGrader
 from reflectory.agents.prompts import PromptSet
-from reflectory.agents.relevance import relevance
+from reflectory.agents.relevance import Relevance
 from reflectory.agents.student import context_segments
 from reflectory.config import Level, LoopConfig
 from reflectory.errors import OutputError
@@ -69,6 +69,7 @@ class Teacher:
         self.model = model
         self.grader = grader
         self._prompts = prompts
+        self._relevance = Relevance(model, prompts)
         self._response_rubric = response_rubric
         self._config = config
 
@@ -149,6 +150,8 @@ class Teacher:
     async def relevance(self, instruction: str, context: Sequence[Passage]) -> list[float]:
         """Return how probable it is of each passage that the instruction is about it.
 
+        A passage that was asked about before, with the same instruction, costs no call.
+
         Args:
             instruction: I.
             context: C_t, or a part of it.
@@ -159,7 +162,7 @@ class Teacher:
         """
         if Capability.SCORE not in self.model.capabilities:
             return [1.0 / len(context) for _ in context]
-        return await relevance(self.model, self._prompts, instruction, context)
+        return await self._relevance.shares(instruction, context)
 
     async def grade_answer(
         self,
@@ -219,6 +222,7 @@ class Teacher:
                 rubric=self._response_rubric,
                 context=tuple(context),
                 unsupported=tuple(unsupported),
+                apart=False,
             )
         )
 
@@ -232,6 +236,8 @@ class Teacher:
 
         A grader that can judges them together; what cannot be judged has its error instead.
 
+        Drafts may have been written from one passage, so no response is read behind single ones.
+
         Args:
             instruction: I.
             responses: Each with the statements in it that no passage supports.
@@ -244,6 +250,7 @@ class Teacher:
                 rubric=self._response_rubric,
                 context=tuple(context),
                 unsupported=tuple(unsupported),
+                apart=False,
             )
             for text, unsupported in responses
         ]

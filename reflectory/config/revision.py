@@ -17,8 +17,8 @@ class RevisionConfig(Settings):
 
     Attributes:
         accept: ``better`` takes a draft only when it counts for more than R_t, by its grade
-            under the same context and what ``brevity`` and ``agreement`` add; ``always`` takes
-            the reflection as it is, as in the survey.
+            under the same context and what ``brevity``, ``agreement`` and ``channel`` add;
+            ``always`` takes the reflection as it is, as in the survey.
         drafts: Reflections that the student writes; the first as it writes responses, the
             others drawn with ``temperature``. With ``always`` the first is the only one.
             ``auto`` writes 2 where the teacher's grades are likelihoods, and 1 elsewhere.
@@ -41,6 +41,9 @@ class RevisionConfig(Settings):
         agreement: Such an answer counts as graded so much higher again when R_0 and all
             fresh answers hold it, and in proportion when some do. Reflections have seen R_t
             and are no voices of their own; they count where there are no fresh answers.
+        channel: Such an answer counts as graded so much higher, or lower, for every nat by which
+            it makes the instruction likelier than other names of the documents do. Only where
+            the teacher's grades are likelihoods, whose ``channel`` says it, within 6 nats.
         minimum_gain: What follows R_t has to count so much more. ``auto`` asks for 0.1 where
             grades are likelihoods, which move by about that much between two contexts, and
             for nothing elsewhere.
@@ -55,6 +58,7 @@ class RevisionConfig(Settings):
     condensed: int = Field(default=24, ge=1, le=100)
     brevity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
     agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    channel: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
     minimum_gain: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
 
     def drafts_of(self, cheap_grades: bool) -> int:

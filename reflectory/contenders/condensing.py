@@ -8,6 +8,7 @@ from itertools import count
 from reflectory.agents.agreement import agreement
 from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
 from reflectory.agents.drafting import MOST_APART
+from reflectory.agents.revision import preference
 from reflectory.contenders.protocol import Task
 from reflectory.contenders.sampling import waves
 from reflectory.evaluation.records import Attempt
@@ -30,7 +31,7 @@ class BestOfNCondensed:
         """Yield the best answer after each sample; among equals the first."""
         settings, question = task.live.config.revision, task.question
         short = asks_shortly(question.text)
-        grades: dict[str, float | None] = {}
+        grades: dict[str, Feedback | None] = {}
         known: set[str] = set()
         said: list[str] = []
         seen: list[str] = []
@@ -41,8 +42,9 @@ class BestOfNCondensed:
             if grade is None:
                 return -1.0
             if not (short and is_brief(text) and holds(question.context, text)):
-                return grade
-            return grade + settings.brevity + settings.agreement * agreement(text, said)
+                return grade.score
+            channel = grade.signals.get("channel", 0.0)
+            return grade.score + preference(settings, agreement(text, said), channel)
 
         async for wave in waves(task, await self._shown(task)):
             new: dict[int, list[str]] = {}
@@ -63,7 +65,9 @@ class BestOfNCondensed:
                 said.append(sample.text)
                 seen += new[sample.number]
                 best = max(seen, key=value)
-                yield task.attempt(best, f"of {len(said)} samples", grades[best])
+                graded = grades[best]
+                score = None if graded is None else graded.score
+                yield task.attempt(best, f"of {len(said)} samples", score)
 
     async def _shown(self, task: Task) -> Iterator[Passage | None] | None:
         """Return which passage each sample reads; ``None`` for all of them."""
@@ -97,7 +101,7 @@ def _in_proportion(passages: Sequence[Passage], shares: Sequence[float]) -> Iter
         yield passages[place]
 
 
-async def _graded_texts(task: Task, texts: list[str]) -> dict[str, float | None]:
+async def _graded_texts(task: Task, texts: list[str]) -> dict[str, Feedback | None]:
     """Return texts with their grades, given together, each read as the loop reads its own."""
     question, student = task.question, task.live.student
     answers = [await student.answer_with(t, question.text, question.context) for t in texts]
@@ -105,6 +109,6 @@ async def _graded_texts(task: Task, texts: list[str]) -> dict[str, float | None]
         question.text, [(a.text, a.unsupported) for a in answers], question.context
     )
     return {
-        answer.text: found.score if isinstance(found, Feedback) else None
+        answer.text: found if isinstance(found, Feedback) else None
         for answer, found in zip(answers, graded, strict=True)
     }

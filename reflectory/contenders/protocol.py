@@ -135,6 +135,8 @@ class Contender(Protocol):
           other one is a bug and ends the evaluation; what is finished is kept.
         - A ``fingerprint`` attribute, where there is one, tells versions apart: answers of
           another fingerprint are not taken over when an evaluation is resumed.
+        - A ``sequential`` attribute that is true says that its calls wait on one another; its
+          questions begin early, so that nothing waits for the last of them.
     """
 
     @property

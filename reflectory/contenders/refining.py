@@ -23,6 +23,7 @@ class SelfRefine:
 
     name = "self_refine"
     description = "criticism in words and a rewrite, repeated, without levels"
+    sequential = True
 
     async def attempts(self, task: Task) -> AsyncIterator[Attempt]:
         """Yield the first answer and each rewrite."""

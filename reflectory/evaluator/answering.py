@@ -101,7 +101,7 @@ class Answering:
         if first and settings.calls is None and settings.tokens is None:
             budgets = budgets_of(found[settings.reference], items)
         rest = [c for c in self._contenders if c.name != settings.reference]
-        await self._all([(c, item) for item in items for c in rest], budgets, found)
+        await self._all(_in_order(items, rest), budgets, found)
         return found, budgets
 
     async def _all(
@@ -193,6 +193,24 @@ class Answering:
             dict(self._arena.prompts_of(item.id).texts),
             *told,
         )
+
+
+def _in_order(
+    items: Sequence[HeldOutItem], contenders: Sequence[Contender]
+) -> list[tuple[Contender, HeldOutItem]]:
+    """Return all jobs, question by question, those ahead whose calls wait on one another.
+
+    Such a job takes long however many go on beside it, so the last of them would be waited
+    for alone. They begin twice as early as their question's others, and fill the gaps that
+    waves of samples leave.
+    """
+
+    def place(job: tuple[int, Contender, HeldOutItem]) -> float:
+        number, contender, _ = job
+        return number / 2 if getattr(contender, "sequential", False) else number
+
+    jobs = [(number, c, item) for number, item in enumerate(items) for c in contenders]
+    return [(contender, item) for _, contender, item in sorted(jobs, key=place)]
 
 
 def budgets_of(answers: Mapping[str, ContenderAnswer], items: Sequence[HeldOutItem]) -> Budgets:

@@ -18,8 +18,10 @@ GraderKind = Literal["likelihood", "spoken", "function"]
 
 _LIKELIHOOD_CALLS = 4
 """Prompts that the likelihood grader scores: question and documents, either alone, neither."""
-_NAME_CALLS = 2 + 2 * READ_APART
-"""Most prompts that it scores besides, where an answer may be a name."""
+_NAME_CALLS = 2
+"""Prompts that it scores besides, where an answer may be a name."""
+_APART_CALLS = 2 * READ_APART
+"""Most of those again that read one passage alone; R_t is not read so."""
 
 
 class LoopCalls(Record):
@@ -104,12 +106,8 @@ def count_calls(
     # A verdict in words and a user's function can fail, likelihoods cannot.
     fails = most and grader != "likelihood"
     likelihoods = _LIKELIHOOD_CALLS + (_NAME_CALLS if most else 0)
-    alone = levels * iterations  # F[j,t]
-    if better:
-        # R_0, and again whatever was chosen without a grade.
-        alone += 1 + (iterations if fails else 0)
-    else:
-        alone += 1 + iterations  # G[t]
+    # G[t]; where the best is taken, of R_0 and again of whatever was chosen without a grade.
+    responses = 1 + (iterations if fails or not better else 0)
     per_choice = 0
     if better and grader == "likelihood":
         per_choice = 0 if case == "least" else likelihoods  # all options together
@@ -120,10 +118,12 @@ def count_calls(
         per_choice = 0 if case == "least" else options * tries
     relate = 0
     if fresh and cheap and revision.reads_apart(cheap) and case != "least":
-        # One passage alone is not asked about, and C_t may grow.
+        # C_t may grow at its end, and what was asked about is remembered.
         relate = MOST_APART if most else min(MOST_APART, config.retrieval.passages)
     per_grade = {"likelihood": likelihoods, "spoken": tries, "function": 0}[grader]
-    grades = alone * per_grade + iterations * (per_choice if per_grade else 0)
+    grades = responses * per_grade + iterations * (per_choice if per_grade else 0)
+    by_cell = per_grade + (_APART_CALLS if most and grader == "likelihood" else 0)
+    grades += levels * iterations * by_cell  # F[j,t]
     return LoopCalls(
         iterations=iterations,
         respond=1 + fresh * iterations,
@@ -131,7 +131,7 @@ def count_calls(
         answer=levels * iterations,
         grade=grades,
         reflect=drafts * iterations,
-        relate=relate * iterations,
+        relate=relate,
     )
 
 

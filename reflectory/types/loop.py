@@ -52,6 +52,8 @@ class Draft(Record):
             for.
         passage: Id of the one passage that a fresh answer was written from; ``None`` where
             the student read all of C_{t+1}.
+        channel: How much likelier such a short answer makes the instruction than other names
+            of the documents do, in nats within [-6, 6]; ``None`` where it was not measured.
     """
 
     text: str
@@ -59,6 +61,7 @@ class Draft(Record):
     score: float | None = Field(default=None, ge=0.0, le=1.0)
     agreement: float | None = Field(default=None, ge=0.0, le=1.0)
     passage: str | None = None
+    channel: float | None = None
 
 
 class Response(Record):

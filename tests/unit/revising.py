@@ -39,7 +39,7 @@ STRICT = {
 }
 """Every field that these tests rest on, whatever the defaults are."""
 
-Grade = float | None | type[Exception]
+Grade = float | Feedback | None | type[Exception]
 
 
 def response(text: str = HAD, score: float | None = 0.5, **answer: Any) -> Response:
@@ -64,7 +64,7 @@ class Bench:
 
     Args:
         grades: Score by text; an exception class is raised, ``None`` cannot be read, and
-            other texts get 0.1.
+            other texts get 0.1; a ``Feedback`` is what the judge says as it stands.
         says: The reflections, in the order of the drafts, or a function of the request.
         config: Fields of the revision.
     """
@@ -81,7 +81,7 @@ class Bench:
         self.graded: list[GradingTask] = []
         find = grades if callable(grades) else lambda text: grades.get(text, 0.1)
 
-        def judge(task: GradingTask) -> float:
+        def judge(task: GradingTask) -> float | Feedback:
             self.graded.append(task)
             grade = find(task.answer)
             if grade is None:

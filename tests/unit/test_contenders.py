@@ -22,6 +22,7 @@ from reflectory.runs.cached_model import CachedModel
 from reflectory.runs.call_cache import CallCache
 from reflectory.testing.embedder import HashingEmbedder
 from reflectory.testing.models import ScriptedModel
+from reflectory.types import Feedback
 
 REQUEST = Request(segments=(Segment(text="one two three"),), role="test")
 
@@ -232,6 +233,15 @@ def test_what_the_samples_agree_on_counts_more(tmp_path):
     assert condensing(tmp_path, grades, drawn=drawn, calls=3)[0][2] == ("hangs", 0.6)
     agreed, _ = condensing(tmp_path, grades, drawn=drawn, calls=3, agreement=0.5)
     assert agreed[2] == ("Rome", 0.5)  # all three samples say it
+
+
+def test_behind_which_sample_the_question_is_likely_counts_as_in_the_loop(tmp_path):
+    def graded(score, nats):
+        return Feedback(score=score, reason="so", grader="g", signals={"channel": nats})
+
+    grades = {LONG: 0.2, "Rome": graded(0.5, 4.0), "hangs": graded(0.6, 0.0)}
+    assert condensing(tmp_path, grades, channel=0.02)[0] == [("hangs", 0.6)]
+    assert condensing(tmp_path, grades, channel=0.05)[0] == [("Rome", 0.5)]
 
 
 def test_no_more_stretches_are_graded_than_the_loop_considers(tmp_path):

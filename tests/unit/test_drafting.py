@@ -7,7 +7,7 @@ import pytest
 from revising import HAD, KULIK, PEAT, WHO, WROTE, Bench, cell, response
 
 from reflectory.report.reading.words import draft_words
-from reflectory.types import Draft
+from reflectory.types import Draft, Feedback
 
 
 def test_fresh_answers_are_drafts_that_see_nothing_of_the_examination():
@@ -102,6 +102,21 @@ def test_what_the_student_says_again_and_again_counts_more():
     assert votes[says[0]] is None
 
 
+@pytest.mark.parametrize(("counts", "chosen"), [(0.0, "1927"), (0.05, "Leonid Kulik")])
+def test_a_short_answer_behind_which_the_question_is_likely_counts_more(counts, chosen):
+    def graded(score, nats):
+        return Feedback(score=score, reason="so", grader="g", signals={"channel": nats})
+
+    grades = {"Leonid Kulik": graded(0.5, 3.0), "1927": graded(0.6, -1.0)}
+    says = ["Leonid Kulik led it in 1927."]
+    bench = Bench(grades, says, condense="always", channel=counts)
+    made = bench.revise(WHO, response("He did.", 0.2))
+    # It chooses and is no part of the grade; a sentence has none.
+    assert (made.text, made.grade) == (chosen, grades[chosen])
+    known = {d.text: d.channel for d in made.drafts}
+    assert known == {"Leonid Kulik": 3.0, "1927": -1.0, says[0]: None, "He did.": None}
+
+
 def test_earlier_drafts_and_the_first_response_vote_too():
     first = response("It was Leonid Kulik.").model_copy(update={"iteration": 0})
     drawn = Draft(text="Kulik, that is Leonid Kulik", origin="drawn", score=0.1)
@@ -118,5 +133,7 @@ def test_people_are_told_which_passage_a_fresh_answer_was_written_from():
     of_one = Draft(text="Kulik.", origin="fresh", score=0.4, agreement=0.5, passage="kulik.txt#0")
     told = "an answer written without the examination, from kulik.txt#0 alone"
     assert draft_words(of_one) == f"{told}; 50% of what the student wrote by itself says it"
+    asked = of_one.model_copy(update={"channel": -1.25})
+    assert draft_words(asked).endswith("says it; the question is 1.2 nats less likely behind it")
     of_all = of_one.model_copy(update={"passage": None, "agreement": None})
     assert draft_words(of_all) == "an answer written without the examination"

@@ -224,6 +224,28 @@ def test_a_contender_of_ones_own(tmp_path):
     assert report.matrices is None
 
 
+def test_contenders_whose_calls_wait_on_one_another_begin_twice_as_early(tmp_path):
+    began = []
+
+    class Quick:
+        name = "quick"
+        description = "asks once"
+
+        async def attempts(self, task):
+            began.append(f"{self.name} {task.question.id}")
+            yield task.attempt("something")
+
+    class Slow(Quick):
+        name = "slow"
+        sequential = True
+
+    settings = RunConfig.from_dict(
+        {**config(contenders=["loop"]).model_dump(mode="json"), "concurrency": 1}
+    )
+    evaluator(settings=settings, contenders=[Quick(), Slow()]).run(tmp_path / "run")
+    assert began == ["quick q0", "slow q0", "slow q1", "quick q1", "slow q2", "quick q2"]
+
+
 def test_budgets_of_the_configuration_take_the_place_of_the_references(tmp_path):
     settings = config(contenders=["self_consistency", "loop"], calls=5, tokens=10_000)
     report = evaluator(settings=settings, count=1).run(tmp_path / "run")

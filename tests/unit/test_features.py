@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from apparatus import ANSWER, CONSTANT, PASSAGES, QUESTION, passage
@@ -208,6 +209,25 @@ def test_what_the_question_tells_of_an_answer_has_bounds() -> None:
     assert information(-4.0, -1.0) == -3.0
     assert information(-1.0, -13.0) == information(-1.0, -2.0, 20) == information(0.0, -1e6) == 12.0
     assert information(-7.0, -1.0) == information(-2.0, -1.0, 20) == information(-1e6, 0.0) == -6.0
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "told"),
+    [
+        (-20.0, (-22.0, -24.0), 3.0),
+        (-20.0, (-20.0,), 0.0),
+        (-5.0, (-40.0,), 6.0),
+        (-40.0, (-5.0, -6.0), -6.0),
+        (-math.inf, (-5.0,), -6.0),
+        (-5.0, (-math.inf, -4.0), 6.0),
+        (-math.inf, (-math.inf,), 0.0),
+        (math.nan, (-4.0,), 0.0),
+    ],
+)
+def test_the_channel_is_held_against_other_names_and_has_bounds(own, others, told) -> None:
+    found = signals(replace(likelihoods(), channel=(own, others)), QUESTION, ANSWER, PASSAGES)
+    assert found["channel"] == told
+    assert "channel" not in signals(likelihoods(), QUESTION, ANSWER, PASSAGES)
 
 
 def test_texts_count_the_same_whatever_the_likelihoods_are() -> None:

@@ -164,6 +164,42 @@ def test_a_name_is_held_by_the_passage_that_speaks_for_it_most() -> None:
     assert len(model.score_requests) == 6
 
 
+def test_what_may_come_from_one_passage_is_not_read_by_it_but_asked_for_behind_it() -> None:
+    """Whoever wrote it from one passage alone was likely to, whether it is right or wrong."""
+    written = replace(TASK, apart=False)
+    around = ("1928", "Norman Heatley", "Oxford")
+
+    def known(request: ScoreRequest, text: str) -> float:
+        fleming = text.startswith("Alexander Fleming\nQuestion")
+        return -1.0 if fleming else -1.5 if text.startswith(around) else -2.0
+
+    model = scoring(known)
+    signals = asyncio.run(measure(model, PROMPTS, written))
+    assert len(model.score_requests) == 6
+    assert not any(
+        EXTRA[0].text in prompt and CONTEXT[0].text not in prompt
+        for request in model.score_requests
+        for prompt in ["".join(segment.text for segment in request.segments)]
+    )
+    # No call more: what is read with nothing before it is read with the question behind it too.
+    names = ("Alexander Fleming", *around)
+    behind = tuple(f"{name}\nQuestion: {TASK.question}" for name in names)
+    (unasked,) = [r for r in model.score_requests if r.continuations == names + behind]
+    assert [segment.text for segment in unasked.segments] == ["Answer:"]
+    # Seven words stand behind each: -9 + 4 nats for Fleming, at -1.5 a word for the others.
+    others = [-1.5 * 7] * 3
+    assert signals["channel"] == pytest.approx(-9 + 4 - mean(others))
+    # A name that says a word of the question makes it likelier by that alone, and so does a
+    # sentence; and where no document was read there is nothing to hold an answer against.
+    for other in (
+        replace(written, answer="London"),
+        replace(written, answer=LONG),
+        replace(written, context=(), extra=()),
+        TASK,
+    ):
+        assert "channel" not in asyncio.run(measure(scoring(known), PROMPTS, other))
+
+
 def test_only_the_first_passages_are_read_one_at_a_time() -> None:
     many = tuple(replace_id(CONTEXT[0], number) for number in range(READ_APART + 3))
     model = scoring(by_overlap)
@@ -178,9 +214,10 @@ def replace_id(one: Passage, number: int) -> Passage:
 LONG = "It was Alexander Fleming who saw it"
 
 
-def test_answers_measured_together_are_measured_as_each_by_itself() -> None:
+@pytest.mark.parametrize("apart_too", [True, False])
+def test_answers_measured_together_are_measured_as_each_by_itself(apart_too: bool) -> None:
     answers = ("Alexander Fleming", LONG, "London", "Alexander Fleming", "1928")
-    tasks = [replace(TASK, answer=answer) for answer in answers]
+    tasks = [replace(TASK, answer=answer, apart=apart_too) for answer in answers]
     together = asyncio.run(measure_together(scoring(by_overlap), PROMPTS, tasks))
     apart = [asyncio.run(measure(scoring(by_overlap), PROMPTS, task)) for task in tasks]
     assert together == apart

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reflectory.agents import Teacher
 from reflectory.agents.graders import FunctionGrader
-from reflectory.agents.relevance import allotted, relevance
+from reflectory.agents.relevance import Relevance, allotted
 from reflectory.agents.student import context_segments
 from reflectory.config import LoopConfig
 from reflectory.testing.models import ScriptedModel
@@ -21,7 +21,7 @@ QUESTION = "Who saw the mould in London?"
 
 def of(likelihood, passages=PASSAGES):
     model = scoring(likelihood)
-    return asyncio.run(relevance(model, PROMPTS, QUESTION, passages)), model
+    return asyncio.run(Relevance(model, PROMPTS).shares(QUESTION, passages)), model
 
 
 def test_a_passage_that_makes_the_question_likelier_is_more_relevant():
@@ -35,6 +35,25 @@ def test_a_passage_that_makes_the_question_likelier_is_more_relevant():
         assert request.continuations == (QUESTION,) and request.role == "teacher.relevance"
         assert request.segments[:-1] == context_segments(PROMPTS, [passage])
         assert request.segments[-1].text == PROMPTS.texts["teacher.relevance"]
+
+
+def test_a_passage_is_asked_about_once_for_a_question(monkeypatch):
+    model = scoring(lambda request, text: -1.0)
+    known = Relevance(model, PROMPTS)
+
+    def asked(question, passages):
+        before = len(model.score_requests)
+        shares = asyncio.run(known.shares(question, passages))
+        assert shares == pytest.approx([1 / len(passages)] * len(passages))
+        return len(model.score_requests) - before
+
+    assert asked(QUESTION, PASSAGES) == 2
+    more = PASSAGES[0].model_copy(update={"id": "more", "text": "It grew in a dish."})
+    assert asked(QUESTION, (*PASSAGES, more)) == 1
+    assert asked("Who else?", PASSAGES) == 2
+    monkeypatch.setattr("reflectory.agents.relevance.REMEMBERED", 5)  # the oldest goes
+    assert asked("And then?", PASSAGES) == 2
+    assert asked(QUESTION, PASSAGES) == 2
 
 
 @pytest.mark.parametrize("passages", [(), PASSAGES[:1]])

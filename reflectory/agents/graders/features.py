@@ -25,10 +25,15 @@ _BRACKETS = re.compile(r"\([^()]*\)")
 _TOLD = (-6.0, 12.0)
 _PRIOR = (-4.0, 3.0)
 """Of ``prior``: past three nats it tells of words that an answer repeats from the question."""
+_CHANNEL = (-6.0, 6.0)
 _CLASS_SCALE = 0.5
 """What a nat of the difference counts: the mean over a few names adds noise of its own."""
 _NO_CLASS = 0.6
 """``class`` of an answer of which it is not known; a little above even, as most answers fit."""
+
+
+Channel = tuple[float, tuple[float, ...]]
+"""Log-likelihoods of the question behind an answer, and behind other names of the documents."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Likelihoods:
         others: The same two of names of the documents that the question does not say.
         apart: As ``full`` and ``without_question``, but given one passage alone, of each that was
             read alone.
+        channel: Of the question, given only the answer and given only other names of the
+            documents; ``None`` where that was not measured.
     """
 
     full: TokenScores
@@ -54,6 +61,7 @@ class Likelihoods:
     of_class: tuple[TokenScores, TokenScores] | None = None
     others: tuple[tuple[TokenScores, TokenScores], ...] = ()
     apart: tuple[tuple[TokenScores, TokenScores], ...] = ()
+    channel: Channel | None = None
 
 
 def supported_share(answer: str, passages: Sequence[Passage]) -> float:
@@ -194,9 +202,12 @@ def signals(
         without any document, in [0, 1]), ``kind`` (the two multiplied), ``support`` and
         ``echo`` (shares of words), ``repeated`` (share of the question in an answer that adds
         nothing) and ``proximity`` (of the answer to the question's words in the passages).
+        And ``channel``, where it was measured: how much likelier the answer makes the question
+        than other names do, without documents, in nats within [-6, 6] (a noisy channel, Min
+        et al. 2022, arXiv:2108.04106).
     """
     form, of_class = type_fit(question, answer), _class_share(likelihoods)
-    return {
+    measured = {
         "fit": likelihoods.full.mean,
         "information": _information(likelihoods),
         "prior": _told(likelihoods.without_documents, likelihoods.unasked, _PRIOR),
@@ -208,6 +219,16 @@ def signals(
         "repeated": repeated_share(answer, question, passages),
         "proximity": proximity(answer, question, passages),
     }
+    if likelihoods.channel is not None:
+        measured["channel"] = _beside_others(*likelihoods.channel)
+    return measured
+
+
+def _beside_others(own: float, others: Sequence[float]) -> float:
+    told = own - math.fsum(others) / len(others)
+    if math.isnan(told):  # impossible behind all of them
+        return 0.0
+    return min(max(told, _CHANNEL[0]), _CHANNEL[1])
 
 
 def _information(likelihoods: Likelihoods) -> float:

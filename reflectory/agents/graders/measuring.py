@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from reflectory.agents.asked_class import asked_class
-from reflectory.agents.graders.features import Likelihoods, signals
+from reflectory.agents.citations import content_words
+from reflectory.agents.graders.features import Channel, Likelihoods, signals
 from reflectory.agents.graders.names import other_names
 from reflectory.agents.graders.protocol import GradingTask
 from reflectory.agents.prompts import PromptSet
@@ -15,7 +16,7 @@ from reflectory.errors import OutputError
 from reflectory.models.protocol import Model, ScoreRequest, Segment, TokenScores
 from reflectory.types import Passage
 
-READ_APART = 4
+READ_APART = 3
 """Most passages that are read one at a time for a name, the first ones."""
 
 _NAME_WORDS = 6
@@ -30,10 +31,11 @@ async def measure(model: Model, prompts: PromptSet, task: GradingTask) -> dict[s
 
     Two prompts are scored that begin as the student's own: documents and question, as the
     student reads them, and the documents alone; and two without documents, with the question
-    and without. A name is scored behind single passages, too, the first four where there are
-    several, with the question and without. And there are two more for it, one that names the
-    class of thing that was asked for and one that does not; other names of the documents are
-    held against these as well.
+    and without. A name is scored behind single passages, too, the first three where there are
+    several, with the question and without; and where it may have been written from one of
+    them, the question is scored behind the name instead. And there are two more prompts for
+    it, one that names the class of thing that was asked for and one that does not. Other names
+    of the documents are held against these and against what is scored behind the name.
 
     Raises:
         OutputError: The answer is empty.
@@ -61,16 +63,23 @@ async def measure_together(
     first = tasks[0]
     names = [text for text in dict.fromkeys(answers) if len(text.split()) <= _NAME_WORDS]
     measuring = _Measuring(model, prompts, first)
-    told, untold, by_class, apart = await asyncio.gather(
+    told, (untold, channel), by_class, apart = await asyncio.gather(
         measuring.with_documents(answers),
-        measuring.without_documents(answers),
+        measuring.without_documents(answers, names),
         measuring.of_class(names),
         measuring.apart(names),
     )
     of_names, beside = by_class
     return [
         signals(
-            Likelihoods(*full, *bare, of_names.get(answer), beside, apart.get(answer, ())),
+            Likelihoods(
+                *full,
+                *bare,
+                of_class=of_names.get(answer),
+                others=beside,
+                apart=apart.get(answer, ()),
+                channel=channel.get(answer),
+            ),
             first.question,
             answer,
             first.passages,
@@ -102,10 +111,35 @@ class _Measuring:
             answers,
         )
 
-    async def without_documents(self, answers: Sequence[str]) -> list[Pair]:
-        """Return how likely each is with the question alone, and with nothing."""
-        asked = Segment(text=f"Question: {self._task.question}\nAnswer:")
-        return await self._both((asked,), (_ANSWER,), answers)
+    async def without_documents(
+        self, answers: Sequence[str], names: Sequence[str]
+    ) -> tuple[list[Pair], dict[str, Channel]]:
+        """Return how likely each is with the question alone and with nothing, and what it asks.
+
+        That is, of names that say no word of the question, how likely the question is behind
+        the name and behind others of the documents. The same call tells it that reads the
+        answers with nothing before them.
+        """
+        question = self._task.question
+        said = set(content_words(question))
+        own = [] if self._task.apart else [n for n in names if not said & set(content_words(n))]
+        others = other_names(self._task.passages, [question]) if own else []
+        held = list(dict.fromkeys((*own, *others))) if others else []
+        alone = list(dict.fromkeys((*answers, *held)))
+        told, found = await asyncio.gather(
+            self._score((Segment(text=f"Question: {question}\nAnswer:"),), answers),
+            self._score((_ANSWER,), [*alone, *(f"{name}\nQuestion: {question}" for name in held)]),
+        )
+        untold = dict(zip(alone, found, strict=False))
+        behind = {
+            name: both.total - untold[name].total
+            for name, both in zip(held, found[len(alone) :], strict=True)
+        }
+        beside = {name: tuple(behind[o] for o in others if o != name) for name in own if held}
+        return (
+            [(with_it, untold[answer]) for with_it, answer in zip(told, answers, strict=True)],
+            {name: (behind[name], rest) for name, rest in beside.items() if rest},
+        )
 
     async def of_class(self, names: Sequence[str]) -> tuple[dict[str, Pair], tuple[Pair, ...]]:
         """Return how likely each is as a name of what was asked for, and as a name.
@@ -125,7 +159,7 @@ class _Measuring:
     async def apart(self, names: Sequence[str]) -> dict[str, tuple[Pair, ...]]:
         """Return how likely each is behind single passages, with the question and without."""
         passages = self._task.passages
-        if not names or len(passages) < 2:  # one alone is all of them
+        if not self._task.apart or not names or len(passages) < 2:  # one alone is all of them
             return {}
 
         async def behind(passage: Passage) -> list[Pair]:

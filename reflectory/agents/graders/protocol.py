@@ -22,6 +22,8 @@ class GradingTask:
         unsupported: Statements of the answer for which no evidence was found in
             the passages (see :mod:`reflectory.agents.verification`); empty when
             there are none or nobody looked.
+        apart: Whether a grader may also read the passages one at a time. Not where the answer
+            may have been written from one of them alone: it is likely there, right or wrong.
     """
 
     question: str
@@ -30,6 +32,7 @@ class GradingTask:
     context: tuple[Passage, ...] = ()
     extra: tuple[Passage, ...] = ()
     unsupported: tuple[str, ...] = ()
+    apart: bool = True
 
     @property
     def passages(self) -> tuple[Passage, ...]:
@@ -66,5 +69,5 @@ class ManyGrader(Grader, Protocol):
     """
 
     async def grade_together(self, tasks: Sequence[GradingTask]) -> list[Feedback]:
-        """Return one feedback per task; all have the same question and the same passages."""
+        """Return one feedback per task; they differ in the answer and what it lacks alone."""
         ...

@@ -38,6 +38,7 @@ ORIGINS = {
 
 SIGNALS = {
     "information": "what the question adds to the answer's log-likelihood (nats, -6 to 12)",
+    "channel": "how much likelier it makes the question than other names do (nats, -6 to 6)",
     "kind": "whether it is the kind of thing that was asked for",
     "type": "whether it has the form that was asked for, such as a date",
     "class": "how much the class of thing that was asked for speaks for it",
@@ -154,13 +155,17 @@ def _kept_words(before: str, chosen: Draft, best: float | None, *, failed: bool)
 
 
 def draft_words(draft: Draft) -> str:
-    """Return where a draft comes from, and how much of what the student wrote agrees."""
+    """Return where a draft comes from, and what a short one counts besides its grade."""
     origin = ORIGINS.get(draft.origin, draft.origin)
     if draft.passage is not None:
         origin += f", from {draft.passage} alone"
     if draft.agreement is None:
         return origin
-    return f"{origin}; {draft.agreement:.0%} of what the student wrote by itself says it"
+    told = f"{origin}; {draft.agreement:.0%} of what the student wrote by itself says it"
+    if draft.channel is None:
+        return told
+    likelier = "likelier" if draft.channel >= 0.0 else "less likely"
+    return f"{told}; the question is {abs(draft.channel):.1f} nats {likelier} behind it"
 
 
 def chosen_draft(response: Response) -> Draft | None:
