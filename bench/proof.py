@@ -5,9 +5,9 @@
 SciQ's paragraphs are one pool; every HotpotQA row brings its own ten documents. The rows
 before the reported ones are for developing. Interrupted, the same command goes on. Two files
 are worked on at the same time, each in a process of its own with half of the cores, which is
-faster than all cores for one after the other. In the end the questions of both are compared as
-one set, beside the two by themselves. The JSON holds figures only; answers, trajectories and
-pages stay in the folder of the runs.
+faster than all cores for one after the other; the last one goes on with all of them. In the end
+the questions of both are compared as one set, beside the two by themselves. The JSON holds
+figures only; answers, trajectories and pages stay in the folder of the runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,39 +105,59 @@ def main() -> None:
         seconds = time.perf_counter() - began
         console.print(evaluation_text(report))
         write_page(report, options.runs / name / "report.html")
-        found[name] = {**figures(report, seconds), "processor_minutes": processor_minutes()}
+        found[name] = figures(report, seconds)
         if options.json is not None:
             options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def processor_minutes() -> float:
-    """Return how long this process has kept processors busy."""
-    return round(time.process_time() / 60, 1)
-
-
 def together(files: dict[str, Path], options: argparse.Namespace) -> None:
-    """Give each file a process with its share of the cores, and join what they found."""
+    """Give each file a process with its share of the cores, and join what they found.
+
+    The last one gets all cores: it is interrupted and goes on where it was.
+    """
     options.runs.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, (os.cpu_count() or 1) // len(files)))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    cores = os.cpu_count() or 1
     began = time.perf_counter()
-    running = []
-    for name, file in files.items():
-        command = [sys.executable, __file__, f"--{name}", str(file), "--part", options.part]
-        command += ["--contenders", options.contenders, "--runs", str(options.runs)]
-        command += ["--dtype", options.dtype, "--json", str(options.runs / f"{name}.json")]
-        command += ["--rows", options.rows] if options.rows else []
-        running.append(subprocess.Popen(command, env=environment))
-    codes = [process.wait() for process in running]
-    if any(codes):
-        sys.exit(max(codes))
+    minutes: dict[str, float] = {}
+    running = {name: start(name, files, options, max(1, cores // len(files))) for name in files}
+    while running:
+        time.sleep(1)
+        for name, process in [*running.items()]:
+            if (code := process.poll()) is None:
+                continue
+            if code:
+                for other in running.values():
+                    other.send_signal(signal.SIGINT)
+                sys.exit(code)
+            minutes[name] = round((time.perf_counter() - began) / 60, 1)
+            del running[name]
+            if len(running) == 1 and cores > 1:
+                (last,) = running
+                running[last].send_signal(signal.SIGINT)
+                if running[last].wait():  # it may just have ended by itself
+                    running[last] = start(last, files, options, cores)
+            break
     found: dict[str, Any] = {}
     for name in files:
         found |= json.loads((options.runs / f"{name}.json").read_text(encoding="utf-8"))
+        found[name]["minutes"] = minutes[name]
     found["pooled"] = [c.model_dump(mode="json") for c in pooled(options.runs, tuple(files))]
-    found["minutes"] = round((time.perf_counter() - began) / 60, 1)
+    found["minutes"] = max(minutes.values())
+    used = os.times()
+    found["processor_minutes"] = round((used.children_user + used.children_system) / 60, 1)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def start(
+    name: str, files: dict[str, Path], options: argparse.Namespace, threads: int
+) -> subprocess.Popen[bytes]:
+    """Start the process for one file, or start it again."""
+    command = [sys.executable, __file__, f"--{name}", str(files[name]), "--part", options.part]
+    command += ["--contenders", options.contenders, "--runs", str(options.runs)]
+    command += ["--dtype", options.dtype, "--json", str(options.runs / f"{name}.json")]
+    command += ["--rows", options.rows] if options.rows else []
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
 
 
 def pooled(runs: Path, names: tuple[str, ...]) -> list[ContenderComparison]:

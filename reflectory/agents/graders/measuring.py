@@ -51,7 +51,7 @@ async def measure_together(
     Args:
         model: What gives likelihoods.
         prompts: Prompts of the loop.
-        tasks: All with the same question and the same passages.
+        tasks: Alike in all but the answer and what it lacks.
 
     Raises:
         OutputError: An answer is empty.
@@ -114,11 +114,11 @@ class _Measuring:
     async def without_documents(
         self, answers: Sequence[str], names: Sequence[str]
     ) -> tuple[list[Pair], dict[str, Channel]]:
-        """Return how likely each is with the question alone and with nothing, and what it asks.
+        """Return how likely each is with the question alone and with nothing.
 
-        That is, of names that say no word of the question, how likely the question is behind
-        the name and behind others of the documents. The same call tells it that reads the
-        answers with nothing before them.
+        And of names that say no word of the question, how likely the question is behind the
+        name and behind others of the documents: the call that reads answers with nothing
+        before them tells this, too.
         """
         question = self._task.question
         said = set(content_words(question))
