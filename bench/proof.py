@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -113,7 +112,7 @@ def main() -> None:
 def together(files: dict[str, Path], options: argparse.Namespace) -> None:
     """Give each file a process with its share of the cores, and join what they found.
 
-    The last one gets all cores: it is interrupted and goes on where it was.
+    The last one gets all cores: it is ended and goes on where it was.
     """
     options.runs.mkdir(parents=True, exist_ok=True)
     cores = os.cpu_count() or 1
@@ -127,13 +126,13 @@ def together(files: dict[str, Path], options: argparse.Namespace) -> None:
                 continue
             if code:
                 for other in running.values():
-                    other.send_signal(signal.SIGINT)
+                    other.terminate()
                 sys.exit(code)
             minutes[name] = round((time.perf_counter() - began) / 60, 1)
             del running[name]
             if len(running) == 1 and cores > 1:
                 (last,) = running
-                running[last].send_signal(signal.SIGINT)
+                running[last].terminate()
                 if running[last].wait():  # it may just have ended by itself
                     running[last] = start(last, files, options, cores)
             break
