@@ -232,6 +232,7 @@ async def _graded(
         rubric=task.rubric,
         context=what.context,
         extra=what.extra,
+        apart=False,  # what a loop chose may have been written from one passage
     )
     unsupported = tuple(candidate.text[s.start : s.end] for s in statements if not s.supported)
     try:
