@@ -173,8 +173,10 @@ def test_grading_hands_the_grader_what_the_student_saw() -> None:
     asyncio.run(who.grade_response(INSTRUCTION, "It was Fleming.", CONTEXT))
     assert tasks == [
         GradingTask("Who saw it?", "Fleming", "The fact is right.", tuple(CONTEXT), tuple(EXTRA)),
-        GradingTask(INSTRUCTION, "It was Fleming.", RESPONSE_RUBRIC, tuple(CONTEXT)),
+        # A response may have been written from one passage, and is not read behind that alone.
+        GradingTask(INSTRUCTION, "It was Fleming.", RESPONSE_RUBRIC, tuple(CONTEXT), apart=False),
     ]
+    assert tasks[0].apart
     assert tasks[0].passages == (*CONTEXT, *EXTRA)
 
 
