@@ -73,7 +73,9 @@ def whole_trajectory(**changes: object) -> Trajectory:
                 drafts=(
                     Draft(text=second, origin="reflection", score=0.82),
                     Draft(text=first, origin="kept", score=0.43),
-                    Draft(text="1911", origin="condensed", score=0.12, agreement=0.25),
+                    Draft(
+                        text="1911", origin="condensed", score=0.12, agreement=0.25, channel=2.25
+                    ),
                 ),
             ),
             Response(

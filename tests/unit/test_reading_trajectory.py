@@ -85,7 +85,10 @@ def test_each_response_shows_what_changed_and_how_it_came_about(page):
     assert not third.find_all(["del", "ins"])
     rows = [words(row) for row in second.table.tbody.find_all("tr")]
     assert rows[0].startswith("0.820 a reflection taken")
-    assert "25% of what the student wrote by itself says it 1911" in rows[2]
+    assert (
+        "25% of what the student wrote by itself says it; the question is 2.2 nats likelier "
+        "behind it 1911"
+    ) in rows[2]
 
 
 def test_cells_show_question_answer_grade_reason_and_alignment(page):
@@ -271,7 +274,7 @@ def test_the_terminal_says_the_same_without_colours():
         "What it answers (R_2, the last response)",
         "The dam broke in 1911 [-. It was tall-]{+after nine days of rain+}.",
         "It was tall. <no passage supports this>",
-        "draft 0.120 condensed, 25% agree: 1911",
+        "draft 0.120 condensed, 25% agree, question +2.2 nats: 1911",
         'grade = 0.900 Look at [2]: "Rain fell"',
         "A = 0.450: similarity to the instruction 0.500 x grade 0.900",
         "failed: OutputError in the step ask: no question",
