@@ -52,8 +52,9 @@ class Draft(Record):
             for.
         passage: Id of the one passage that a fresh answer was written from; ``None`` where
             the student read all of C_{t+1}.
-        channel: How much likelier such a short answer makes the instruction than other names
-            of the documents do, in nats within [-6, 6]; ``None`` where it was not measured.
+        channel: How much likelier an answer of few words makes the instruction than other names
+            of the documents do, in nats within [-6, 6]; ``None`` where it was not measured. It
+            counts where there is an ``agreement``.
     """
 
     text: str

@@ -225,10 +225,7 @@ def signals(
 
 
 def _beside_others(own: float, others: Sequence[float]) -> float:
-    told = own - math.fsum(others) / len(others)
-    if math.isnan(told):  # impossible behind all of them
-        return 0.0
-    return min(max(told, _CHANNEL[0]), _CHANNEL[1])
+    return _bounded(own - math.fsum(others) / len(others), _CHANNEL)
 
 
 def _information(likelihoods: Likelihoods) -> float:
@@ -247,8 +244,11 @@ def _told(by_more: TokenScores, by_less: TokenScores, bounds: tuple[float, float
     An echo of a long question is told by it entirely: without bounds its number would be the
     only one that counts.
     """
-    told = by_more.total - by_less.total
-    if math.isnan(told):  # impossible with either prompt: infinity less infinity is no number
+    return _bounded(by_more.total - by_less.total, bounds)
+
+
+def _bounded(told: float, bounds: tuple[float, float]) -> float:
+    if math.isnan(told):  # impossible either way: infinity less infinity is no number
         return 0.0
     return min(max(told, bounds[0]), bounds[1])
 

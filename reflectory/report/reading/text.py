@@ -132,7 +132,8 @@ def _drafts(read: ReadResponse) -> Iterator[RenderableType]:
         mark = ", taken" if taken else ""
         agree = "" if draft.agreement is None else f", {draft.agreement:.0%} agree"
         source = "" if draft.passage is None else f" from {draft.passage} alone"
-        asks = "" if draft.channel is None else f", question {draft.channel:+.1f} nats"
+        counts = draft.channel is not None and draft.agreement is not None
+        asks = f", question {draft.channel:+.1f} nats" if counts else ""
         head = f"draft {words.number(draft.score)} {draft.origin}{source}{agree}{asks}{mark}: "
         yield _indented(_line((head, _SOFT), (draft.text, "")), 2)
     if rest := len(read.drafts) - len(shown):
