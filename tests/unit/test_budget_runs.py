@@ -1,7 +1,7 @@
 """Budgets of whole runs: they stop cleanly, go on with more, and count what was spent before."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from worlds import world_loop
@@ -163,8 +163,9 @@ def test_hours_of_earlier_sessions_count(tmp_path):
         counted.run(calls=10)
     file = tmp_path / "run" / "manifest.json"
     data = json.loads(file.read_text())
-    data["sessions"][0]["started"] = "2020-01-01T00:00:00+00:00"
-    data["sessions"][0]["updated"] = "2020-01-01T02:00:00+00:00"
+    # It began earlier and did not end earlier, or its calls would come after its end.
+    ended = datetime.fromisoformat(data["sessions"][0]["updated"])
+    data["sessions"][0]["started"] = (ended - timedelta(hours=2)).isoformat()
     file.write_text(json.dumps(data))
     with pytest.raises(BudgetSpent, match="2 hours is spent"):
         counted.run(hours=2)

@@ -115,7 +115,10 @@ def test_a_view_is_drawn_in_place_and_leaves_nothing_but_the_summary(folder):
     terminal.until(lambda text: "t=1/2" in text and "0." in text and "2 running" in text)
     assert terminal.screen.cursor.hidden
     assert f"/{COUNT}" in terminal.text and "budget   calls" in terminal.text
-    assert "What is thing 0?" in terminal.text and "matrix of: What is thing" in terminal.text
+    # Which of the loops run by now depends on how fast the machine is.
+    running = set(re.findall(r"\S +(What is thing \d\?)$", terminal.text, re.M))
+    shown = re.search(r"^matrix of: (What is thing \d\?)$", terminal.text, re.M)
+    assert len(running) >= 2 and shown and shown[1] in running
     terminal.until(lambda text: "about" in text and " left" in text)
     # Narrower and shorter, in the middle of it.
     terminal.resize(44, 16)
