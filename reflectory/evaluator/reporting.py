@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from reflectory.contenders.protocol import Contender
@@ -21,6 +21,7 @@ from reflectory.evaluator.scoring import ScoreSheet, Tables, comparisons_of, tab
 from reflectory.evaluator.trial import trial_of
 from reflectory.runs.directory import RunDirectory
 from reflectory.runs.manifest import Manifest
+from reflectory.runs.spending import seconds_of
 from reflectory.types import Trajectory
 
 
@@ -83,7 +84,7 @@ async def report_of(
         generalisation=_generalisation(domains),
         config=directory.config.model_dump(mode="json"),
         environment=_environment(manifest),
-        seconds=_seconds(manifest),
+        seconds=round(seconds_of(manifest.sessions, directory.calls, time.time()), 1),
         warnings=(
             *_partly(settings.primary, weights),
             *_warnings(items, answers, tables),
@@ -132,15 +133,6 @@ def _environment(manifest: Manifest) -> dict[str, Any]:
         "models": {part: record.model_dump() for part, record in manifest.models.items()},
         "identity": dict(manifest.identity),
     }
-
-
-def _seconds(manifest: Manifest) -> float:
-    """Return the wall-clock time of all sessions."""
-    spans = (
-        datetime.fromisoformat(s.updated) - datetime.fromisoformat(s.started)
-        for s in manifest.sessions
-    )
-    return round(sum(span.total_seconds() for span in spans), 1)
 
 
 def _partly(primary: str, weights: Weights) -> list[str]:

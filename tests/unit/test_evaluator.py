@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import contending
@@ -272,6 +273,18 @@ def test_the_judge_is_put_on_trial(tmp_path):
     report = evaluator(settings=settings).run(tmp_path / "run")
     assert report.judge.questions == 3
     assert report.judge.separations
+
+
+def test_a_session_that_was_killed_counts_up_to_its_last_call(tmp_path):
+    evaluator().run(tmp_path / "run")
+    file = tmp_path / "run/manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    ended = datetime.fromisoformat(manifest["sessions"][0]["updated"])
+    began = (ended - timedelta(hours=2)).isoformat()
+    manifest["sessions"][0] |= {"started": began, "updated": began}
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    # Moments of sessions are full seconds.
+    assert 7190 < evaluator().run(tmp_path / "run").seconds < 7300
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
