@@ -320,9 +320,9 @@ class LocalModel:
         """Return what the engine has computed for all its models.
 
         Returns:
-            ``prefilled`` and ``decoded`` tokens, ``near_ties`` (greedy tokens where
-            the two best were nearer than 1e-4 in logit), ``passes`` of the network and
-            ``busy_seconds``.
+            ``prefilled`` and ``decoded`` tokens, ``remembered`` (continuations whose
+            likelihood was known), ``near_ties`` (greedy tokens where the two best were
+            nearer than 1e-4 in logit), ``passes`` of the network and ``busy_seconds``.
         """
         return self._engine.statistics()
 

@@ -78,7 +78,8 @@ class Session(_Part):
         hits: Calls answered without asking a model.
         budget: Limits of the session, by their field.
         engines: What local engines computed, by the parts they play: ``prefilled``
-            and ``decoded`` tokens, ``near_ties``, ``passes``, ``busy_seconds``.
+            and ``decoded`` tokens, ``remembered`` likelihoods, ``near_ties``, ``passes``,
+            ``busy_seconds``.
     """
 
     started: str

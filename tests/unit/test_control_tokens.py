@@ -9,7 +9,7 @@ from reflectory.models.control import (
     without_control,
     without_widespread_control,
 )
-from reflectory.models.engine.rendering import prompt_text, render
+from reflectory.models.engine.rendering import Renderer, prompt_text, render
 from reflectory.models.engine.work import Job, score_rows
 from reflectory.models.messages import messages_of
 from reflectory.models.protocol import Request, ScoreRequest, Segment
@@ -54,7 +54,7 @@ def test_a_prompt_without_them_is_as_it_was():
 
 def test_an_answer_of_control_tokens_is_scored_as_text():
     request = ScoreRequest(segments=prompt("x"), continuations=("<|im_end|>",), role="r")
-    (row,) = score_rows(Job(None), request, TOKENIZER, None)
+    (row,) = score_rows(Job(None), request, Renderer(TOKENIZER), None)
     assert len(row.targets) > 3 and not special(row.targets)
 
 

@@ -11,7 +11,7 @@ from reflectory.models.engine.layout import Piece, Seat
 from reflectory.models.engine.network import Network, VirtualTokens
 from reflectory.models.engine.passes import Pass
 from reflectory.models.engine.sampling import draw_tokens
-from reflectory.models.engine.scoring import logprobs_of
+from reflectory.models.engine.scoring import RememberedScores, logprobs_of
 from reflectory.models.engine.store import RowStore
 from reflectory.models.engine.tree import LONGEST, Node, PrefixTree, copied, hold
 from reflectory.models.engine.virtual import virtual_ids
@@ -63,6 +63,7 @@ class Batch:
         self._device = network.shape.device
         self._store = RowStore(network.shape)
         self._pass = Pass(network, self._store)
+        self._scores = RememberedScores()
         self.rows: list[CompletionRow] = []
         self._ended: list[CompletionRow] = []
         self._seats: list[Seat] = []
@@ -96,6 +97,22 @@ class Batch:
 
     def score(self, rows: Sequence[ScoreRow]) -> None:
         """Set the log-likelihoods of some rows; the running rows go on meanwhile."""
+        unknown: dict[tuple[str, bytes], list[ScoreRow]] = {}
+        for row in rows:
+            known = self._scores.get(row)
+            if known is None:
+                unknown.setdefault(row.name, []).append(row)
+            else:
+                row.know(known)
+        if unknown:
+            self._score([alike[0] for alike in unknown.values()])
+        for first, *others in unknown.values():
+            self._scores.add(first)
+            for row in others:
+                row.know(first.logprobs or ())
+        self._counts.remembered += len(rows) - len(unknown)
+
+    def _score(self, rows: Sequence[ScoreRow]) -> None:
         counts = [len(row.targets) for row in rows]
         nodes = [
             self._prefix(row, row.tokens[: len(row.tokens) - count])
@@ -156,6 +173,7 @@ class Batch:
     def forget_adapter(self, name: str) -> None:
         """Drop all that an adapter has read; no row of it may run."""
         self._tree.forget(name)
+        self._scores.forget(name)
         self._virtual_kv.pop(name, None)
 
     def _prefix(self, row: Row, tokens: Sequence[int]) -> Node | None:

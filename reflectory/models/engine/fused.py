@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from reflectory.models.engine.llama import Layer, LlamaNetwork
-from reflectory.models.engine.network import Attend, logits_of
+from reflectory.models.engine.network import Attend
 from reflectory.models.engine.projection import Projection, Slice
 from reflectory.models.engine.quantized import QuantizedProduct
 
@@ -130,7 +130,7 @@ class FusedLlama(LlamaNetwork):
             joined = attend(number, *self._positioned(layer, scratch, slices))
             sums, before = self._behind_attention(layer, joined, scratch, slices)
         self._absorb(sums, before, self.layers[-1].gate_up, scratch)
-        return logits_of(x[keep], self._head)
+        return self._head(x[keep])
 
     def _scratch(self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> _Scratch:
         shape, count = self.shape, len(x)

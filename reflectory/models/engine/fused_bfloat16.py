@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from reflectory.models.engine.fused import load_kernels
 from reflectory.models.engine.llama import Layer, LlamaNetwork, Norm
-from reflectory.models.engine.network import Attend, logits_of
+from reflectory.models.engine.network import Attend
 from reflectory.models.engine.projection import Slice
 
 
@@ -125,7 +125,7 @@ class FusedBfloat16(LlamaNetwork):
             self.kernels.gate_halves(both, scratch.gated)
             added = layer.down(scratch.gated, slices)
         self._normalise(scratch, added, self._last)
-        return logits_of(scratch.normed[keep], self._head)
+        return self._head(scratch.normed[keep])
 
     def _scratch(self, x: torch.Tensor, positions: torch.Tensor) -> _Scratch:
         shape, count = self.shape, len(x)

@@ -90,7 +90,7 @@ class GenericNetwork:
             logits_to_keep=wanted,
             packed_attend=attend,
         )
-        logits: torch.Tensor = output.logits[0, : len(keep)].float()
+        logits: torch.Tensor = output.logits[0, : len(keep)]
         return logits
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reflectory.models.engine.network import Attend, Shape, VirtualTokens, logits_of
+from reflectory.models.engine.network import Attend, Shape, VirtualTokens
 from reflectory.models.engine.projection import LowRank, Product, Projection, Slice
 from reflectory.models.engine.virtual import read_vectors
 
@@ -112,7 +112,7 @@ class LlamaNetwork:
             middle = both.shape[-1] // 2
             gated = self.activation(both[:, :middle]).mul_(both[:, middle:])
             x = x + layer.down(gated, slices)
-        return logits_of(_normed(self.norm, x[keep]), self._head)
+        return self._head(_normed(self.norm, x[keep]))
 
     def angles(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosine and sine of the positions, each (tokens, 1, width).

@@ -90,7 +90,7 @@ class Network(Protocol):
         keep: torch.Tensor,
         slices: Sequence[Slice],
     ) -> torch.Tensor:
-        """Return logits, shape (kept tokens, vocabulary), in float32.
+        """Return logits, shape (kept tokens, vocabulary), in any number format.
 
         Args:
             ids: Packed tokens of any number of sequences, shape (tokens,); or vectors in
@@ -113,9 +113,3 @@ class Network(Protocol):
     def virtual_kv(self, tokens: VirtualTokens) -> list[torch.Tensor]:
         """Return keys and values of virtual tokens as ``attend`` gets them, per layer."""
         ...
-
-
-def logits_of(hidden: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Return float32 logits of final hidden states; none for none."""
-    logits: torch.Tensor = head(hidden)
-    return logits.float()

@@ -66,7 +66,7 @@ class Pass:
 
         Returns:
             Shape (slots, vocabulary), and per keeping piece, in the order given,
-            (tokens, vocabulary); float32.
+            (tokens, vocabulary); in the network's number format.
         """
         seats = self._seats if tokens else []
         layout, ids, places, slices = self._arrange(seats, tokens, positions, pieces)

@@ -16,6 +16,9 @@ from torch.nn import functional
 PACKED_ROWS = 32
 """Number of rows for which oneDNN is asked to lay the weights out."""
 
+MANY_ROWS, ROW_STEP = 128, 32
+"""More rows than the first are filled up to a multiple of the second."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -61,10 +64,13 @@ class Product:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the product for ``x`` of shape (tokens, inputs)."""
         if self._packed:
+            # oneDNN compiles for every number of rows, and keeps a thousand of what it compiled.
+            more = -len(x) % ROW_STEP if len(x) > MANY_ROWS else 0
+            full = functional.pad(x, (0, 0, 0, more)) if more else x
             done: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self._weight, self._bias, "none", [], ""
+                full, self._weight, self._bias, "none", [], ""
             )
-            return done
+            return done[: len(x)]
         return functional.linear(x, self._weight, self._bias)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,9 @@ _SYSTEM_ROLES: WeakKeyDictionary[Any, tuple[str, bool]] = WeakKeyDictionary()
 
 _PROBE = "\x00probe\x00"
 """Stands where unshared text would; no template or document begins with it."""
+
+_KEPT = 512
+"""Rendered prompts that are kept: samples, and answers to be scored, ask for the same again."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,35 @@ def render(
         inside += 1
     # One token less: in another call the last one may merge with what follows.
     return RenderedPrompt(tuple(encoded["input_ids"]), max(inside - 1, 0), thinking)
+
+
+class Renderer:
+    """Renders prompts with one tokenizer, the latest of them once.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._kept = lru_cache(maxsize=_KEPT)(self._render)
+
+    def __call__(
+        self, segments: Sequence[Segment], prefill: str = "", *, close_thinking: bool = False
+    ) -> RenderedPrompt:
+        """Return what :func:`render` does.
+
+        Raises:
+            ModelError: The chat template refuses the messages.
+        """
+        template = str(getattr(self.tokenizer, "chat_template", None))
+        return self._kept(template, tuple(segments), prefill, close_thinking)
+
+    def _render(
+        self, template: str, segments: Sequence[Segment], prefill: str, close_thinking: bool
+    ) -> RenderedPrompt:
+        del template  # part of the name only: it may be changed
+        return render(self.tokenizer, segments, prefill, close_thinking=close_thinking)
 
 
 def _shared_characters(tokenizer: Any, segments: Sequence[Segment], text: str) -> int:

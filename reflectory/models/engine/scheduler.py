@@ -18,6 +18,7 @@ from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.failures import closed_error, failure_of, is_out_of_memory
 from reflectory.models.engine.memory import empty_caches
 from reflectory.models.engine.plain import PlainBatch
+from reflectory.models.engine.rendering import Renderer
 from reflectory.models.engine.selection import Limits, choose
 from reflectory.models.engine.work import (
     CompletionRow,
@@ -63,6 +64,7 @@ class Scheduler:
     ) -> None:
         self._make_batch = make_batch
         self._tokenizer = tokenizer
+        self._renderer = Renderer(tokenizer)
         self._lock = lock
         self._limits = limits
         self._window = window
@@ -211,10 +213,10 @@ class Scheduler:
             with self._lock:
                 if isinstance(request, Request):
                     rows: Sequence[Row] = [
-                        completion_row(job, request, self._tokenizer, self._window)
+                        completion_row(job, request, self._renderer, self._window)
                     ]
                 else:
-                    rows = score_rows(job, request, self._tokenizer, self._window)
+                    rows = score_rows(job, request, self._renderer, self._window)
         except Exception as error:  # noqa: BLE001 - handed to the caller whose job it is
             job.finish(error)
             return

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import torch
 
 from reflectory.errors import UserError
 from reflectory.models.control import control_tokens_of, without_control
-from reflectory.models.engine.rendering import render
+from reflectory.models.engine.rendering import Renderer
 from reflectory.models.engine.virtual import virtual_ids
 from reflectory.models.protocol import (
     Completion,
@@ -37,6 +39,7 @@ class Counts:
 
     Attributes:
         prefilled: Prompt tokens that were read.
+        remembered: Continuations whose likelihood was known.
         decoded: Tokens that were written.
         near_ties: Greedy tokens where the two best were nearer than 1e-4 in logit, so
             that rounding, and with it the rest of a batch, may have decided.
@@ -45,6 +48,7 @@ class Counts:
     """
 
     prefilled: int = 0
+    remembered: int = 0
     decoded: int = 0
     near_ties: int = 0
     passes: int = 0
@@ -210,6 +214,17 @@ class ScoreRow(Row):
     targets: tuple[int, ...] = ()
     logprobs: tuple[float, ...] | None = None
 
+    @functools.cached_property
+    def name(self) -> tuple[str, bytes]:
+        """The adapter, and a hash of all tokens and how many of them are scored."""
+        ids = array("q", (len(self.targets), *self.tokens, self.targets[-1]))
+        return self.adapter, blake2b(ids.tobytes(), digest_size=16).digest()
+
+    def know(self, logprobs: tuple[float, ...]) -> None:
+        """Take a result over that was computed before; nothing is read for it."""
+        self.logprobs = logprobs
+        self.reused = len(self.tokens) - len(self.targets) + 1  # The whole prompt.
+
 
 def _decode(tokenizer: Any, tokens: list[int]) -> str:
     text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -225,14 +240,22 @@ def _first_stop(text: str, stops: Sequence[str], thinking: bool) -> int | None:
     return min(found, default=None)
 
 
-def completion_row(job: Job, request: Request, tokenizer: Any, window: int | None) -> CompletionRow:
+def completion_row(
+    job: Job, request: Request, renderer: Renderer, window: int | None
+) -> CompletionRow:
     """Return the row of a completion.
+
+    Args:
+        job: Whose it is.
+        request: The call.
+        renderer: Makes tokens of prompts.
+        window: Most tokens of prompt and completion, if there is such a limit.
 
     Raises:
         UserError: Prompt and completion do not fit into the context window.
         ModelError: The chat template refuses the prompt.
     """
-    prompt = render(tokenizer, request.segments, request.prefill)
+    prompt = renderer(request.segments, request.prefill)
     wanted = request.sampling.max_tokens
     tokens = virtual_ids(job.virtual) + prompt.token_ids
     _check_window(len(tokens), wanted, window, request.role)
@@ -249,14 +272,14 @@ def completion_row(job: Job, request: Request, tokenizer: Any, window: int | Non
 
 
 def score_rows(
-    job: Job, request: ScoreRequest, tokenizer: Any, window: int | None
+    job: Job, request: ScoreRequest, renderer: Renderer, window: int | None
 ) -> list[ScoreRow]:
     """Return one row per continuation.
 
     Args:
         job: Whose they are.
         request: The call.
-        tokenizer: A transformers tokenizer.
+        renderer: Makes tokens of prompts, and has the tokenizer.
         window: Most tokens of prompt and continuation, if there is such a limit.
 
     Raises:
@@ -265,7 +288,7 @@ def score_rows(
     """
     if not request.continuations:
         raise UserError("nothing to score", hint="give at least one continuation")
-    prompt = render(tokenizer, request.segments, close_thinking=True)
+    prompt, tokenizer = renderer(request.segments, close_thinking=True), renderer.tokenizer
     tokens = virtual_ids(job.virtual) + prompt.token_ids
     rows = []
     for text in request.continuations:
