@@ -85,7 +85,7 @@ class Terminal:
         if not select.select([self._master], [], [], seconds)[0]:
             return True
         try:
-            data = os.read(self._master, 65536)
+            data = os.read(self._master, 1024)  # so that no view is drawn over unseen
         except OSError:
             return False
         self.raw += data
