@@ -17,6 +17,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 def check(
     config: options.ConfigFile = None,
+    override: options.Overrides = None,
     grader: Annotated[
         bool, typer.Option(help="Measure the grader on cases with known answers.")
     ] = True,
@@ -31,7 +32,7 @@ def check(
     """
     from reflectory.background import BACKGROUND
 
-    settings = config_from(config, {})
+    settings = config_from(config, {}, override)
     findings: list[dict[str, Any]] = [{"part": "configuration", "state": OK, "detail": "valid"}]
 
     def examine(part: str, look: Callable[[], tuple[str, str]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,17 +83,21 @@ def loop_from(config: RunConfig) -> ReflectiveLoop:
     )
 
 
-def config_from(path: Path | None, changes: Mapping[str, Any]) -> RunConfig:
+def config_from(
+    path: Path | None, changes: Mapping[str, Any], overrides: Iterable[str] | None = None
+) -> RunConfig:
     """Return the configuration of a file with the options of the command line over it.
 
     Args:
         path: YAML file, or ``None`` for the defaults.
         changes: Values by dotted field (``loop.epsilon``); ``None`` is "not given".
+        overrides: ``FIELD=VALUE`` of ``--override``; they have the last word.
 
     Raises:
-        UserError: The file cannot be read.
+        UserError: The file cannot be read, or an override is none.
         ConfigError: With every problem of file and options together.
     """
+    from reflectory.cli.overrides import override
     from reflectory.config import RunConfig
 
     base = RunConfig() if path is None else RunConfig.load(path)
@@ -106,4 +110,5 @@ def config_from(path: Path | None, changes: Mapping[str, Any]) -> RunConfig:
         for parent in parents:
             place = place[parent]
         place[field] = value
+    override(data, overrides or ())
     return RunConfig.from_dict(data, source="options" if path is None else str(path))

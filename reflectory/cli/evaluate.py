@@ -28,6 +28,7 @@ _FAILURES_SAID = 10
 def evaluate(
     output: options.ResumedRun = None,
     config: options.ConfigFile = None,
+    override: options.Overrides = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", help="Questions with answers or constraints, or dataset:NAME."),
@@ -96,6 +97,7 @@ def evaluate(
             "dtype": dtype,
             **budget_changes(max_calls, max_tokens, max_cost, max_hours, prices),
         },
+        override,
     )
     report = evaluated(settings, output, retry_failed=retry_failed, quiet=quiet or json)
     if page:

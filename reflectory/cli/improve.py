@@ -27,6 +27,7 @@ def improve(
     run: Annotated[Path | None, typer.Argument(help="Run directory, as --output.")] = None,
     output: options.ResumedRun = None,
     config: options.ConfigFile = None,
+    override: options.Overrides = None,
     documents: options.Documents = None,
     held_out: Annotated[
         list[str] | None, typer.Option(help="File of questions with answers; repeatable.")
@@ -84,6 +85,7 @@ def improve(
             "dtype": dtype,
             **budget_changes(max_calls, max_tokens, max_cost, max_hours, prices),
         },
+        override,
     )
     from reflectory.improvement import SelfImprovement
 

@@ -12,6 +12,14 @@ ResumedRun = Annotated[
     Path | None, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
 ]
 ConfigFile = Annotated[Path | None, typer.Option("-c", "--config", help="YAML configuration.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        metavar="FIELD=VALUE",
+        help="Any field of the YAML file, such as loop.revision.fresh=18; repeatable.",
+    ),
+]
 
 Documents = Annotated[
     list[str] | None,

@@ -22,6 +22,7 @@ def plan(
         Path | None, typer.Argument(help="Run directory: show its plan beside what it took.")
     ] = None,
     config: options.ConfigFile = None,
+    override: options.Overrides = None,
     documents: options.Documents = None,
     instruction: options.Instructions = None,
     instructions: Annotated[
@@ -61,6 +62,7 @@ def plan(
             "concurrency": concurrency,
             "budget.prices": None if prices is None else str(prices),
         },
+        override,
     )
     from reflectory.planning import note_plan, plan_learning
 

@@ -30,6 +30,7 @@ def run(
         Path, typer.Option("-o", "--output", help="Run directory; the same again resumes.")
     ],
     config: options.ConfigFile = None,
+    override: options.Overrides = None,
     documents: options.Documents = None,
     instruction: options.Instructions = None,
     instructions: Annotated[
@@ -90,6 +91,7 @@ def run(
             "dtype": dtype,
             **budget_changes(max_calls, max_tokens, max_cost, max_hours, prices),
         },
+        override,
     )
     if not settings.documents:
         raise UserError(

@@ -36,6 +36,7 @@ def train(
         typer.Option(help="Model whose distributions are learnt where training.kl_weight > 0."),
     ] = None,
     config: options.ConfigFile = None,
+    override: options.Overrides = None,
     objective: Annotated[
         str | None, typer.Option(help="sft, dpo or sft+dpo; by the data sets if not given.")
     ] = None,
@@ -83,6 +84,7 @@ def train(
             "device": device,
             "dtype": dtype,
         },
+        override,
     )
     model = base_folder(base)
     if plan:
