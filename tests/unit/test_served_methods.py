@@ -1,8 +1,6 @@
 """Adapters of every method answer through the engine as PEFT itself says."""
 
 import asyncio
-import gc
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +8,19 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from serving import METHODS, TOKENIZER, answers, load, peft_says, plain, request, shaken
 
 from reflectory.config.methods import MethodConfig
 from reflectory.errors import ModelError
-from reflectory.models.engine.batch import Batch
 from reflectory.models.engine.rendering import render
-from reflectory.models.local import LocalModel
-from reflectory.models.protocol import Request, SamplingParameters, ScoreRequest, Segment
-from reflectory.testing.tiny import save_tiny_model, tiny_tokenizer
-from reflectory.training.methods import add_adapter, own_randomness, save_adapter
+from reflectory.models.protocol import ScoreRequest, Segment
+from reflectory.testing.tiny import save_tiny_model
+from reflectory.training.methods import own_randomness
 
-METHODS = ("lora", "dora", "ia3", "prefix", "prompt", "p-tuning", "bitfit")
 KINDS = ("llama", "gpt", "sliding")
 # The layers of GPT-2 are of a class that PEFT gives no biases.
 CASES = [(k, m) for k in KINDS for m in METHODS if (k, m) != ("gpt", "bitfit")]
-TOKENIZER = tiny_tokenizer()
 VIRTUAL = 6
-
-
-def shaken(model: Any, folder: Path, config: MethodConfig, *, seed: int = 1) -> Path:
-    """Save an adapter that is far from its beginning, so that it changes every answer."""
-    with own_randomness(seed):
-        adapted = add_adapter(model, config)
-        for weight in adapted.parameters():
-            if weight.requires_grad:
-                weight.data.add_(torch.randn_like(weight) * (0.5 if weight.ndim > 1 else 0.2))
-    folder.mkdir()
-    save_adapter(adapted, folder, base_name="base")
-    return folder
 
 
 def saved_gpt(folder: Path) -> Path:
@@ -96,12 +79,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def plain(base: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-
-
 @pytest.fixture(scope="module")
 def adapters(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
     """An adapter of every method for the tiny Llama, and of some for the other models."""
@@ -112,39 +89,6 @@ def adapters(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         folder = root / f"{kind}-{method}"
         found[kind, method] = shaken(plain(bases[kind]), folder, config)
     return found
-
-
-def request(text: str, *, tokens: int = 8, documents: str = "ab cd ef") -> Request:
-    system = Segment(text="You answer.", speaker="system", shared=True)
-    return Request(
-        segments=(system, Segment(text=documents, shared=True), Segment(text=text)),
-        role="student.answer",
-        sampling=SamplingParameters(max_tokens=tokens),
-    )
-
-
-def load(base: Path, **how: Any) -> LocalModel:
-    return LocalModel.load(base, device="cpu", dtype="float32", **how)
-
-
-def peft_says(base: Path, adapter: Path, call: Request) -> str:
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(plain(base), str(adapter)).eval()
-    ids = torch.tensor([render(TOKENIZER, call.segments).token_ids])
-    with torch.inference_mode():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=call.sampling.max_tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
-    return str(TOKENIZER.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
-
-
-async def answers(model: LocalModel, calls: list[Request]) -> list[str]:
-    return [one.text for one in await asyncio.gather(*map(model.complete, calls))]
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "together"])
@@ -291,109 +235,6 @@ def test_virtual_tokens_take_room_and_are_not_counted_as_read(
         assert len({usage.prompt_tokens for usage in usages}) == 1
         assert usages[1].reused_tokens == 0 < usages[2].reused_tokens
         await student.aclose()
-        await model.aclose()
-
-    asyncio.run(run())
-
-
-# Adapters come and go
-
-
-def residents(model: LocalModel) -> dict[str, int]:
-    """Count what an engine holds for adapters."""
-    engine = model._engine
-    batch, network = engine._scheduler._batch, engine._network
-    assert isinstance(batch, Batch) and network is not None
-    return {
-        "adapters": len(engine._adapters) + len(engine._virtual),
-        "matrices": sum(len(p._adapters) for p in network._projections()),
-        "trees": sum(1 for name in batch._tree._roots if name not in {"", ("",)}),
-        "kv": len(batch._virtual_kv),
-    }
-
-
-def test_twenty_rounds_leave_one_adapter(bases: dict[str, Path], tmp_path: Path) -> None:
-    base = bases["llama"]
-    call = request("Why?")
-
-    async def run() -> None:
-        model = load(base, batch_invariant=False)
-        (first,) = await answers(model, [call])
-        student, seen, networks = model, [], []
-        for number in range(20):
-            method = METHODS[number % len(METHODS)]
-            config = MethodConfig(method=method, rank=2, virtual_tokens=3)
-            folder = shaken(plain(base), tmp_path / str(number), config, seed=number)
-            following = model.with_adapter(folder)
-            (said,) = await answers(following, [call])
-            if student is not model:
-                await student.aclose()
-            student = following
-            if following._engine is not model._engine:
-                networks.append(weakref.ref(following._engine._network))
-            assert said == peft_says(base, folder, call)
-            assert await answers(model, [call]) == [first]
-            seen.append(residents(model))
-        assert max(one["adapters"] for one in seen[2:]) <= 2 * 1
-        assert max(one["trees"] for one in seen) <= 1
-        assert max(one["kv"] for one in seen) <= 1
-        await student.aclose()
-        gc.collect()
-        assert networks and not any(network() for network in networks)
-        assert await answers(model, [call]) == [first]
-        assert residents(model) == {"adapters": 0, "matrices": 0, "trees": 0, "kv": 0}
-        await model.aclose()
-
-    asyncio.run(run())
-
-
-def test_an_adapter_stays_until_its_calls_are_answered(
-    bases: dict[str, Path], adapters: dict[Any, Path]
-) -> None:
-    call = request("Why?", tokens=30)
-    folder = adapters["llama", "lora"]
-
-    async def run() -> None:
-        model = load(bases["llama"], batch_invariant=False)
-        alone = model.with_adapter(folder)
-        (wanted,) = await answers(alone, [call])
-        running = asyncio.create_task(alone.complete(call))
-        await asyncio.sleep(0)
-        await alone.aclose()  # It takes no more calls; this one it has taken.
-        assert (await running).text == wanted
-        # Two of one content are one adapter, and the second keeps it.
-        first, second = model.with_adapter(folder), model.with_adapter(folder)
-        await first.aclose()
-        assert await answers(second, [call]) == [wanted]
-        # A cancelled call gives its adapter back as well.
-        cancelled = asyncio.create_task(second.complete(call))
-        await asyncio.sleep(0.01)
-        cancelled.cancel()
-        await second.aclose()
-        await answers(model, [call])
-        assert residents(model)["adapters"] == 0
-        await model.aclose()
-
-    asyncio.run(run())
-
-
-def test_an_adapter_leaves_a_sleeping_model_without_waking_it(
-    bases: dict[str, Path], adapters: dict[Any, Path]
-) -> None:
-    call = request("Why?")
-
-    async def run() -> None:
-        model = load(bases["llama"])
-        kept = model.with_adapter(adapters["llama", "prefix"])
-        gone = model.with_adapter(adapters["llama", "lora"])
-        wanted = await answers(kept, [call])
-        await asyncio.to_thread(model.sleep)
-        await gone.aclose()
-        await asyncio.sleep(0.05)
-        assert model._engine._network is None
-        assert await answers(kept, [call]) == wanted
-        assert len(model._engine._adapters) == 1
-        await kept.aclose()
         await model.aclose()
 
     asyncio.run(run())
