@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from reflectory.agents.agreement import agreement
-from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
+from reflectory.agents.condensing import asks_shortly, is_short_answer, short_forms
 from reflectory.agents.drafting import DRAWN, FRESH, REFLECTION, Drafting, Option, Origin
 from reflectory.agents.student import Student
 from reflectory.agents.teacher import Teacher
@@ -95,7 +95,7 @@ class Reviser:
         if condense:
             said = self._said((*earlier, response))
             said += [option.answer.text for option in written if option.origin in self._voices]
-            graded = [_with_agreement(option, said, context) for option in graded]
+            graded = [_with_agreement(o, said, instruction, context) for o in graded]
         known = None if response.grade is None else response.grade.score
         chosen = self._choose(graded, known)
         ranked = sorted(graded, key=lambda o: -1.0 if o.score is None else o.score, reverse=True)
@@ -206,12 +206,13 @@ def _with_grade(option: Option, found: Feedback | OutputError) -> Option:
     return replace(option, failure=failure)
 
 
-def _with_agreement(option: Option, said: Sequence[str], context: Sequence[Passage]) -> Option:
-    """Return a short answer that the documents hold with its votes, and others as they are."""
-    text = option.answer.text
-    if not is_brief(text) or not holds(context, text):
+def _with_agreement(
+    option: Option, said: Sequence[str], instruction: str, context: Sequence[Passage]
+) -> Option:
+    """Return a short answer with its votes, and others as they are."""
+    if not is_short_answer(instruction, option.answer.text, context):
         return option
-    return replace(option, agreement=agreement(text, said))
+    return replace(option, agreement=agreement(option.answer.text, said))
 
 
 def _different(options: Sequence[Option]) -> list[Option]:

@@ -36,8 +36,8 @@ class RevisionConfig(Settings):
             grades are likelihoods, which cost little.
         condensed: Most short stretches of an iteration.
         brevity: Where short stretches are considered, an answer of at most five words that
-            the documents hold, or yes or no, counts as graded so much higher. Likelihoods
-            favour long answers, which repeat what the question said.
+            the documents hold and the instruction does not, or yes or no, counts as graded so
+            much higher. Likelihoods favour long answers, which repeat what the question said.
         agreement: Such an answer counts as graded so much higher again when R_0 and all
             fresh answers hold it, and in proportion when some do. Reflections have seen R_t
             and are no voices of their own; they count where there are no fresh answers.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import count
 
 from reflectory.agents.agreement import agreement
-from reflectory.agents.condensing import asks_shortly, holds, is_brief, short_forms
+from reflectory.agents.condensing import asks_shortly, is_short_answer, short_forms
 from reflectory.agents.drafting import MOST_APART
 from reflectory.agents.revision import preference
 from reflectory.contenders.protocol import Task
@@ -41,7 +41,7 @@ class BestOfNCondensed:
             grade = grades[text]
             if grade is None:
                 return -1.0
-            if not (short and is_brief(text) and holds(question.context, text)):
+            if not (short and is_short_answer(question.text, text, question.context)):
                 return grade.score
             channel = grade.signals.get("channel", 0.0)
             return grade.score + preference(settings, agreement(text, said), channel)

@@ -5,7 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflectory.agents.citations import content_words
-from reflectory.agents.condensing import BRIEF_WORDS, asks_shortly, holds, short_forms
+from reflectory.agents.condensing import (
+    BRIEF_WORDS,
+    asks_shortly,
+    holds,
+    is_short_answer,
+    short_forms,
+)
 from reflectory.types import Passage
 
 
@@ -63,6 +69,26 @@ def test_what_was_said_most_often_comes_first():
 )
 def test_documents_hold_words_in_their_order(text, held):
     assert holds(HELD, text) is held
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "short"),
+    [
+        ("Who led the expedition?", "Leonid Kulik.", True),
+        ("Who led the first expedition?", "The first expedition.", False),
+        ("What did Kulik find?", "60 million fallen trees", True),
+        ("What did Kulik find?", "Kulik", False),
+        ("What did Kulik find?", "Leonid Kulik", True),  # one word of its own is enough
+        ("What did Kulik find?", "a crater of iron", False),  # no document holds it
+        ("What did Kulik find?", "It.", False),  # no word that tells anything
+        ("When was it?", "1927", True),
+        ("Was the expedition in 1927?", "No.", True),
+        ("Was it an expedition?", "an expedition", False),
+        ("Which is older, the crater or the river?", "The crater", True),
+    ],
+)
+def test_a_short_answer_says_what_the_question_does_not(question, text, short):
+    assert is_short_answer(question, text, HELD) is short
 
 
 def test_a_name_is_held_as_whole_words_only():

@@ -102,6 +102,16 @@ def test_what_the_student_says_again_and_again_counts_more():
     assert votes[says[0]] is None
 
 
+def test_words_of_the_question_are_said_by_all_and_have_no_votes():
+    says = ["The first expedition.", "The first expedition was led by him.", "Leonid Kulik led it."]
+    grades = {says[0]: 0.6, "Leonid Kulik": 0.5}
+    bench = Bench(grades, says, condense="always", brevity=0.3, agreement=0.5, drafts=3)
+    made = bench.revise("Who led the first expedition?", response("He did.", 0.2))
+    assert made.text == "Leonid Kulik"
+    votes = {draft.text: draft.agreement for draft in made.drafts}
+    assert votes[says[0]] is None and votes["Leonid Kulik"] == pytest.approx(1 / 3)
+
+
 @pytest.mark.parametrize(("counts", "chosen"), [(0.0, "1927"), (0.05, "Leonid Kulik")])
 def test_a_short_answer_behind_which_the_question_is_likely_counts_more(counts, chosen):
     def graded(score, nats):
