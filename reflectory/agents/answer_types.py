@@ -172,6 +172,11 @@ _VERB = re.compile(r"\b(?:is|are|was|were|has|had)\b")
 _FEW_WORDS, _COUNT_WORDS = 4, 3
 
 
+def names_choices(question: str) -> bool:
+    """Return whether a question may hold its answer: it names things with "or" between them."""
+    return _OR.search(question.lower()) is not None
+
+
 def expected_type(question: str) -> AnswerType:
     """Return what a question or instruction asks for."""
     asked = _SHORT.sub(r"\1 is", " ".join(question.lower().split()).strip(_QUOTES + "\u00bf"))

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reflectory.agents.answer_types import AnswerType, expected_type
+from reflectory.agents.answer_types import AnswerType, expected_type, names_choices
 from reflectory.agents.citations import content_words
 from reflectory.retrieval.structure import RuleExtractor
 from reflectory.types import Passage
@@ -47,15 +47,16 @@ def short_forms(
     if wanted is AnswerType.YES_NO:
         return ["Yes", "No"][:most]
     held = _held(passages)
+    asked = set(content_words(question))
     read = [question, *texts] if wanted is AnswerType.CHOICE else list(texts)
     found: dict[str, str] = {}
     times: Counter[str] = Counter()
     for extraction in _EXTRACTOR.extract(read):
         keys: set[str] = set()
         for mention in (*extraction.mentions, *extraction.phrases):
-            key = _words(mention.name)
-            says = bool(content_words(mention.name)) and _adds(mention.name, question)
-            if says and is_brief(mention.name) and f" {key} " in held:
+            words, key = content_words(mention.name), _words(mention.name)
+            new = wanted is AnswerType.CHOICE or not set(words) <= asked
+            if words and new and is_brief(mention.name) and f" {key} " in held:
                 found.setdefault(key, mention.name)
                 keys.add(key)
         times.update(keys)
@@ -67,26 +68,24 @@ def is_short_answer(question: str, text: str, passages: Sequence[Passage]) -> bo
     """Return whether a text answers in a few words that the passages hold, one of them its own.
 
     "Energy" says nothing to "What type of energy moves molecules?", and whoever repeats the
-    question says it too. Yes and no, and what a question names to be chosen from, may be all in it.
+    question says it too. Where it asks for yes or no, or names what can be chosen, it may be all
+    that an answer says.
 
     Args:
         question: What was asked.
         text: What was said.
         passages: What the student saw.
     """
-    return is_brief(text) and holds(passages, text) and _adds(text, question)
+    if not (is_brief(text) and holds(passages, text)):
+        return False
+    if names_choices(question) or expected_type(question) is AnswerType.YES_NO:
+        return True
+    return not set(content_words(text)) <= set(content_words(question))
 
 
 def is_brief(text: str) -> bool:
     """Return whether an answer has at most ``BRIEF_WORDS`` words."""
     return len(text.split()) <= BRIEF_WORDS
-
-
-def _adds(text: str, question: str) -> bool:
-    """Return whether a text has a word that the question has not, where it needs one."""
-    if expected_type(question) in (AnswerType.CHOICE, AnswerType.YES_NO):
-        return True
-    return not set(content_words(text)) <= set(content_words(question))
 
 
 def holds(passages: Sequence[Passage], text: str) -> bool:
