@@ -102,7 +102,7 @@ def test_the_latest_are_known_and_no_others(
         latest[one] = row(*one).logprobs
     kept = dict([*latest.items()][-most:])
     for one in {*added, ((0, 1, 2), 1, "b")}:
-        assert RememberedScores.get(memory, row(*one)) == kept.get(one)
+        assert memory.get(row(*one)) == kept.get(one)
     memory.forget("a")
     for one in added:
         known = kept.get(one) if one[2] == "" else None

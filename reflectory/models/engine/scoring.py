@@ -29,8 +29,8 @@ def logprobs_of(logits: torch.Tensor, targets: Sequence[int]) -> tuple[float, ..
 class RememberedScores:
     """Likelihoods of the continuations that were scored last, behind which prompt and by whom.
 
-    An examination holds the same few names against every answer, and asks of an answer that
-    is said twice twice.
+    An examination holds the same few names against every answer, and grades what is said
+    again once more.
 
     Args:
         most: How many are kept.
