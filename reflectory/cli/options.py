@@ -17,7 +17,7 @@ Overrides = Annotated[
     typer.Option(
         "--override",
         metavar="FIELD=VALUE",
-        help="Any field of the YAML file, such as loop.revision.fresh=18; repeatable.",
+        help="Any field of the YAML file, such as loop.seed=7; repeatable.",
     ),
 ]
 
