@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+from holding import wait_while_held
+
 from reflectory.config import LoopConfig, RunConfig
 from reflectory.evaluator import Evaluator
 from reflectory.models.protocol import content_hash
@@ -86,6 +88,7 @@ def main(run: Path, log: Path) -> None:
     async def logged(request):
         with log.open("a", encoding="utf-8") as file:
             file.write(content_hash("scripted", "complete", request.content()) + "\n")
+        await wait_while_held(log)
         return speak(request)
 
     slow = ScriptedModel(logged, name="scripted", delay_s=0.01)

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from holding import wait_while_held
 from worlds import world_loop
 
 from reflectory.testing.models import ScriptedModel
@@ -18,6 +19,7 @@ def logged(model: ScriptedModel, log: Path, delay: float = 0.02) -> ScriptedMode
     async def speak(request):
         with log.open("a", encoding="utf-8") as file:
             file.write(f"{request.role}\t{request.seed}\t{request.segments[-1].text!r}\n")
+        await wait_while_held(log)
         return (await model.complete(request)).text
 
     return ScriptedModel(speak, name=model.fingerprint, delay_s=delay)

@@ -300,7 +300,7 @@ def test_no_answer_fits_nothing(question: str) -> None:
 @pytest.mark.parametrize("answer", ["1" * 20_000 + " !", "1 " * 10_000 + "!", "in 5, " * 5_000])
 def test_endless_answers_take_no_endless_time(answer: str) -> None:
     """A model that repeats itself must not hold up a loop; the worst took seconds once."""
-    begin = time.perf_counter()
+    begin = time.thread_time()
     form_of(answer)
     type_fit(answer, answer)
-    assert time.perf_counter() - begin < 2.0
+    assert time.thread_time() - begin < 2.0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import run_target
+from holding import held
 
 from reflectory.cli.run_summary import Tally
 from reflectory.runs import RunView
@@ -76,6 +77,12 @@ def wait_for_calls(folder, number):
     raise AssertionError("the run made no calls")
 
 
+def wait_for_the_answer(process):
+    """Wait until the process says that it has seen the signal."""
+    assert process.stderr.readline() == "\n"
+    assert "Finishing what is in flight" in process.stderr.readline()
+
+
 def calls(folder):
     return (folder / "log").read_text().splitlines()
 
@@ -87,12 +94,13 @@ def kept(folder):
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(folder, number, here):
-    process = start(folder, "--quiet", delay=0.1)
-    wait_for_calls(folder, 3)
-    process.send_signal(number)
+    with held(folder / "log", 3):
+        process = start(folder, "--quiet", delay=0.1)
+        wait_for_calls(folder, 3)
+        process.send_signal(number)
+        wait_for_the_answer(process)
     code, out, err = end(process)
-    assert code == 130
-    assert "Finishing what is in flight" in err and "goes on from there" in err
+    assert code == 130 and "goes on from there" in err
     assert "Traceback" not in err
     assert 2 <= len(kept(folder)) < COUNT and set(kept(folder).values()) == {"done"}
     # What was begun is recorded as a whole: no loop stands half-way.
@@ -108,14 +116,15 @@ def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(fold
 
 @posix
 def test_a_second_signal_stops_at_once_and_the_same_command_goes_on(folder, here):
-    process = start(folder, "--quiet", delay=1.5)
-    wait_for_calls(folder, 4)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    code, _, err = end(process)
+    with held(folder / "log", 4):
+        process = start(folder, "--quiet", delay=0.1)
+        wait_for_calls(folder, 5)
+        process.send_signal(signal.SIGINT)
+        wait_for_the_answer(process)  # or the two would arrive as one
+        process.send_signal(signal.SIGINT)
+        code, _, err = end(process)  # while what is in flight will never be answered
     assert code == 130 and "goes on from there" in err and "Traceback" not in err
-    assert kept(folder) == {}  # at one signal both loops would have been finished
+    assert kept(folder) == {}
     asked, recorded = len(calls(folder)), RunView.read(folder / "run").manifest.totals.calls
     code, _, _ = here("--quiet")
     assert code == 0 and len(kept(folder)) == COUNT
@@ -225,15 +234,16 @@ def test_the_synchronous_door_finishes_what_is_in_flight(folder):
         "except KeyboardInterrupt:\n"
         "    print('interrupted', len(seen))\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder / "log"), str(folder / "run")],
-        env={**os.environ, "PYTHONPATH": str(HERE)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_calls(folder, 3)
-    process.send_signal(signal.SIGINT)
+    with held(folder / "log", 3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder / "log"), str(folder / "run")],
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for_calls(folder, 3)
+        process.send_signal(signal.SIGINT)
     returned, out, err = end(process)
     assert returned == 0 and "interrupted" in out, err
     seen = int(out.split()[1])

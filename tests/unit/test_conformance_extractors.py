@@ -96,7 +96,7 @@ class Crowded(Extracting):
         if self.running:
             return [Extraction() for _ in texts]
         self.running = True
-        time.sleep(0.002)
+        time.sleep(0.02)
         self.running = False
         return super().extract(texts)
 

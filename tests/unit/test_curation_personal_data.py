@@ -65,9 +65,9 @@ def test_ordinary_numbers_are_left_alone(text):
     "piece", ["a.", "a@", "1 ", "+1 ", "ab:", "1:2:", "DE89 ", "(212) ", "a@b.", "4-", "[", "1."]
 )
 def test_no_text_takes_more_than_linear_time(piece):
-    start = time.perf_counter()
+    start = time.thread_time()
     masked(piece * (400_000 // len(piece)))
-    assert time.perf_counter() - start < 10
+    assert time.thread_time() - start < 10
 
 
 @given(

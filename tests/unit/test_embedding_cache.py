@@ -286,6 +286,6 @@ def test_a_hit_is_cheap(cached):
 
 
 def _seconds(cached, texts):
-    begun = time.perf_counter()
+    begun = time.thread_time()
     embed(cached, texts)
-    return time.perf_counter() - begun
+    return time.thread_time() - begun

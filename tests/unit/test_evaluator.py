@@ -12,6 +12,7 @@ from pathlib import Path
 import contending
 import pytest
 from contending import PLACES, SECRET, config, evaluator, model, rows
+from holding import held
 
 from reflectory.config import RunConfig
 from reflectory.config.evaluation import DEFAULT_CONTENDERS
@@ -292,14 +293,15 @@ def test_a_session_that_was_killed_counts_up_to_its_last_call(tmp_path):
 def test_a_killed_evaluation_goes_on_and_asks_nothing_recorded_twice(run, tmp_path, calls):
     folder, log = tmp_path / "run", tmp_path / "log"
     script = [sys.executable, str(Path(contending.__file__)), str(folder), str(log)]
-    process = subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        if log.exists() and log.read_text(encoding="utf-8").count("\n") >= calls:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with held(log, calls + 3):
+        process = subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            if log.exists() and log.read_text(encoding="utf-8").count("\n") >= calls:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     before = log.read_text(encoding="utf-8").splitlines()
     with sqlite3.connect(folder / "calls.sqlite") as calls_made:
         recorded = {key for (key,) in calls_made.execute("SELECT key FROM calls")}

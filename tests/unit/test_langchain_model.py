@@ -197,7 +197,7 @@ def test_calls_from_several_threads_share_one_bound():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join()
     assert chat_model.state == {"now": 0, "most": 2, "calls": 15}
 
 
@@ -261,8 +261,8 @@ def test_cancelling_one_call_harms_no_other():
 def test_a_deadline_ends_the_call():
     started = time.monotonic()
     with pytest.raises(BackendError, match=r"no answer within 0\.05 s") as caught:
-        ask(LangChainModel(counting(pause=5.0)), deadline_s=0.05)
-    assert caught.value.retryable and time.monotonic() - started < 2
+        ask(LangChainModel(counting(pause=60.0)), deadline_s=0.05)
+    assert caught.value.retryable and time.monotonic() - started < 30
 
 
 def test_retryable_failures_are_repeated_and_others_are_not():

@@ -1,6 +1,8 @@
 """The local engine on a tiny transformer: same words, whatever runs beside it."""
 
 import asyncio
+from itertools import count
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -255,20 +257,39 @@ def test_nothing_to_score_is_refused(continuations: tuple[str, ...]) -> None:
 # Failures
 
 
+def hold_up(model: LocalModel, after: int) -> tuple[Event, Event]:
+    """Let so many passes through; return who says that they were, and who frees the others."""
+    network = model._engine._network
+    assert network is not None
+    inner, passes = network.forward, count(1)
+    begun, free = Event(), Event()
+
+    def forward(*arguments: Any) -> torch.Tensor:
+        if next(passes) > after:
+            begun.set()
+            assert free.wait(60)
+        return inner(*arguments)
+
+    network.forward = forward  # type: ignore[method-assign]
+    return begun, free
+
+
 def test_cancelling_one_call_harms_no_other() -> None:
     stays = [request(f"stays {i}", tokens=40) for i in range(2)]
 
     async def run() -> tuple[list[Completion], dict[str, Any]]:
         model = endless(batch_invariant=False)
+        begun, gone = hold_up(model, after=5)
         running = [asyncio.create_task(model.complete(r)) for r in stays]
         goes = asyncio.create_task(model.complete(request("goes", tokens=1500)))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(begun.wait, 60)
         goes.cancel()
+        gone.set()
         answers = await asyncio.gather(*running)
         with pytest.raises(asyncio.CancelledError):
             await goes
         # Its place is free again, and it is not counted.
-        await asyncio.wait_for(model.complete(request("next", tokens=2)), timeout=5)
+        await asyncio.wait_for(model.complete(request("next", tokens=2)), timeout=60)
         stats = model.stats()
         await model.aclose()
         return list(answers), stats

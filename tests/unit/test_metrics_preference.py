@@ -214,9 +214,9 @@ def test_any_text_can_be_read_without_an_error(text):
 
 @pytest.mark.parametrize("filler", [" ", "*", "\n", "better ", "answer ", "a ", "[["])
 def test_a_long_run_of_anything_is_read_at_once(filler):
-    began = time.perf_counter()
+    began = time.thread_time()
     assert read_choice("Better" + filler * 5_000 + "x") in (None, "first")
-    assert time.perf_counter() - began < 2.0
+    assert time.thread_time() - began < 2.0
 
 
 verdicts = st.sampled_from(["first", "second", "tie"])

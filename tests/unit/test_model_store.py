@@ -2,7 +2,7 @@
 
 import errno
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,20 @@ def test_cache_folder_follows_the_platform(monkeypatch, platform, variables, exp
 
 
 def test_folder_is_watched_while_it_grows(tmp_path):
-    seen = []
-    with watch_folder(tmp_path, "copying", 100, lambda *call: seen.append(call), every_s=0.01):
+    counts, changed = [], threading.Condition()
+
+    def note(description, done, total):
+        with changed:
+            counts.append(done)
+            changed.notify()
+
+    with watch_folder(tmp_path, "copying", 100, note, every_s=0.01):
         for step in range(4):
             (tmp_path / f"{step}").write_bytes(b"x" * 40)
-            time.sleep(0.03)
-    counts = [done for _, done, _ in seen]
-    assert counts[0] == 0 and counts[-1] == 100  # 160 bytes, capped at the known size
-    assert counts == sorted(counts) and len(set(counts)) > 2
+            with changed:
+                wanted = min(100, 40 * (step + 1))  # 160 bytes, capped at the known size
+                assert changed.wait_for(lambda wanted=wanted: counts[-1] == wanted, timeout=60)
+    assert counts == sorted(counts) and set(counts) == {0, 40, 80, 100}
 
 
 def test_progress_without_a_terminal_is_plain_lines(capsys):

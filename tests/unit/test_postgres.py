@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from holding import held
 from hypothesis import given
 from hypothesis import strategies as st
 from kill_target import WORLD
@@ -89,7 +90,8 @@ def test_killed_runs_go_on_from_their_checkpoints_and_repeat_no_recorded_call(se
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     for number in (6, 16):
-        kill_when(start(run, log, server.address), lambda n=number: calls() >= n)
+        with held(log, number + 3):
+            kill_when(start(run, log, server.address), lambda n=number: calls() >= n)
         assert threads(server)
     assert by_id(run_in(run, log, server.address)) == undisturbed
     made = log.read_text().splitlines()

@@ -1,6 +1,7 @@
 """Algorithm 1: exact results in the synthetic world, and the order and inputs of its calls."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -140,18 +141,23 @@ def test_the_calls_are_those_of_algorithm_1_in_its_order_and_with_its_inputs(acc
 
 
 def test_levels_do_not_wait_for_one_another_between_the_stages():
-    world = SyntheticWorld(levels=2)
+    world, second_is_through = SyntheticWorld(levels=2), threading.Event()
 
     async def slow_for_level_1(request):
-        text = request.segments[-1].text
-        await asyncio.sleep(0.2 if "has difficulty 1" in text else 0.0)
-        difficulty = 1 if "has difficulty 1" in text else 2
+        difficulty = 1 if "has difficulty 1" in request.segments[-1].text else 2
+        if difficulty == 1:
+            assert await asyncio.to_thread(second_is_through.wait, 60)
         return f"What is needed at difficulty {difficulty} by skill 1.0 in {request.seed}?"
 
     steps = []
-    world_loop(world, max_iterations=1, teacher=ScriptedModel(slow_for_level_1)).run(
-        "Go?", on_event=lambda e: steps.append((e.step, e.level))
-    )
+
+    def note(event):
+        steps.append((event.step, event.level))
+        if steps[-1] == ("align", "level 2"):
+            second_is_through.set()
+
+    loop = world_loop(world, max_iterations=1, teacher=ScriptedModel(slow_for_level_1))
+    loop.run("Go?", on_event=note)
     assert steps.index(("align", "level 2")) < steps.index(("ask", "level 1"))
     assert [s for s, _ in steps].index("reflect") > steps.index(("align", "level 1"))
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from holding import held
 from worlds import world_loop
 
 from reflectory.background import BACKGROUND
@@ -170,15 +171,16 @@ def calm_run(tmp_path_factory):
 def test_a_killed_run_goes_on_where_it_was(tmp_path, calm_run, seed):
     calm, every_call = calm_run
     run, log = tmp_path / "killed", tmp_path / "killed.log"
-    process = start_target(run, log)
     target = random.Random(seed).randrange(5, len(every_call) - 5)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and len(log.read_text().splitlines()) >= target:
-            break
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
+    with held(log, target + 3):
+        process = start_target(run, log)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) >= target:
+                break
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
     before = log.read_text().splitlines()
     with sqlite3.connect(run / "calls.sqlite") as connection:
         (recorded,) = connection.execute("SELECT COUNT(*) FROM calls").fetchone()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from holding import held
 from kill_target import INSTRUCTIONS, WORLD
 from worlds import world_loop
 
@@ -104,12 +105,14 @@ def test_a_killed_and_resumed_run_has_the_trace_of_an_undisturbed_one(tmp_path):
 
     assert start(tmp_path / "whole").wait(120) == 0
     (tmp_path / "log").unlink()
-    process = start(tmp_path / "run")
-    while not (tmp_path / "log").exists() or len((tmp_path / "log").read_text().split("\n")) < 12:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    log = tmp_path / "log"
+    with held(log, 14):
+        process = start(tmp_path / "run")
+        while not log.exists() or len(log.read_text().split("\n")) < 12:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert start(tmp_path / "run").wait(120) == 0
 
     def places(folder):

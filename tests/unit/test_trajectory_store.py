@@ -246,9 +246,10 @@ def test_a_killed_writer_loses_nothing_that_it_had_acknowledged(path):
             [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
         )
         assert writer.stdout.readline() == "ready\n"
+        first = writer.stdout.readline() if wait else ""
         time.sleep(wait)
         writer.send_signal(signal.SIGKILL)
-        rest = writer.stdout.read().splitlines(keepends=True)
+        rest = [first, *writer.stdout.read().splitlines(keepends=True)]
         writer.wait()
         acknowledged |= {f"t{n.strip()}" for n in rest if n.endswith("\n")}
     ids = [t.id for t in TrajectoryStore(path)]
