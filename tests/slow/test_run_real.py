@@ -73,7 +73,7 @@ def test_a_run_that_is_killed_three_times_ends_as_an_undisturbed_one(tmp_path):
 
     every_call = recorded(tmp_path / "calm")
     run, before = tmp_path / "killed", {}
-    for share in (0.0, 0.4, 0.8):
+    for share in (0.0, 0.35, 0.7):
         kill_after(start(tmp_path, run), run, 1 + int(share * len(every_call)))
         # What was recorded before is there unchanged, and nothing was asked besides what an
         # undisturbed run asks.

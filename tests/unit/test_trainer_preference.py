@@ -175,7 +175,9 @@ def test_the_reference_is_the_base_or_where_it_started(base, tmp_path):
     at_start = trainer.reference
     batch = trainer.data_collator(trainer.pairs)
     # Against itself no answer leads: the loss of each pair is log 2.
-    assert trainer.summed_loss(trainer.model, batch)[0].item() == pytest.approx(2 * math.log(2))
+    assert trainer.summed_loss(trainer.model, batch)[0].item() == pytest.approx(
+        2 * math.log(2), rel=1e-4
+    )
     trainer.compute_reference(trainer.pairs, "base")
     assert not torch.allclose(at_start, trainer.reference)
     with trainer.model.disable_adapter():
