@@ -69,10 +69,11 @@ class Relevance:
 
 
 def _normalised(logarithms: Sequence[float]) -> list[float]:
-    highest = max(logarithms)
-    if not math.isfinite(highest):  # the question is impossible everywhere, or no number
-        return [1.0 / len(logarithms)] * len(logarithms)
-    weights = [math.exp(value - highest) for value in logarithms]
+    known = [-math.inf if math.isnan(value) else value for value in logarithms]
+    highest = max(known)
+    if not math.isfinite(highest):  # the question is impossible everywhere
+        return [1.0 / len(known)] * len(known)
+    weights = [math.exp(value - highest) for value in known]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
 

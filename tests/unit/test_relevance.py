@@ -68,6 +68,12 @@ def test_a_question_that_is_impossible_everywhere_is_about_every_passage(value):
     assert shares == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("first", [-math.inf, math.nan])
+def test_a_passage_with_which_it_is_impossible_is_not_asked_about(first):
+    shares, _ = of(lambda request, text: -1.0 if "mould" in request.segments[1].text else first)
+    assert sorted(shares) == [0.0, 1.0]
+
+
 def test_a_teacher_without_likelihoods_prefers_no_passage():
     grader = FunctionGrader(lambda task: 0.5)
     teacher = Teacher(ScriptedModel({}), grader, PROMPTS, LoopConfig())

@@ -225,7 +225,9 @@ def signals(
 
 
 def _beside_others(own: float, others: Sequence[float]) -> float:
-    return _bounded(own - math.fsum(others) / len(others), _CHANNEL)
+    # Infinities of both signs are no sum for fsum; a plain one makes them no number, which is 0.
+    total = math.fsum(others) if all(map(math.isfinite, others)) else sum(others)
+    return _bounded(own - total / len(others), _CHANNEL)
 
 
 def _information(likelihoods: Likelihoods) -> float:
